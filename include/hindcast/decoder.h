@@ -1,0 +1,89 @@
+// The decoder's contract: trace bytes and an image in, events out. Pure: no socket, no clock, no file it was
+// not handed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "hindcast/bytes.h"
+#include "hindcast/event.h"
+#include "hindcast/pt_config.h"
+#include "hindcast/result.h"
+
+namespace hindcast {
+
+/// Bytes together with whoever keeps them alive (a vector, a file mapping, a cache entry).
+struct SharedBytes {
+  std::shared_ptr<const void> owner;
+  ByteSpan bytes;
+};
+
+/// Hands out a snapshot's bytes by id: a bundle, an import, or vectors in a test. Keeping bytes cached is up
+/// to the implementation; what it returned stays valid for as long as the caller holds the owner. One thread
+/// of the caller.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  /// All bytes of the stream / image with this id. Errors: not_found, corrupt, io.
+  virtual Result<SharedBytes> stream(uint32_t id) = 0;
+  virtual Result<SharedBytes> image(uint32_t id) = 0;
+};
+
+/// A run of code bytes at an address. Sections with equal `content` hold the same backing bytes, of which
+/// `bytes` is the part that starts at `content_offset`: a decoder may keep what it learned about them.
+struct CodeSection {
+  Ip address;
+  SharedBytes bytes;
+  uint64_t content = 0;  // > 0 and unique per backing bytes within one HostTrace; 0: not shareable
+  uint64_t content_offset = 0;
+};
+
+/// Code bytes of one address space at one time. Implementations are immutable once handed to a decoder.
+class CodeImage {
+ public:
+  virtual ~CodeImage() = default;
+  /// What read() would return, as whole sections in ascending order, not overlapping. Empty when the
+  /// implementation can only be read piecewise.
+  virtual std::span<const CodeSection> sections() const { return {}; }
+  /// Copies up to out.size() bytes of code from ip on; returns how many are known there (0: none). May stop
+  /// short at the end of a mapping: callers ask again from where it stopped.
+  virtual size_t read(Ip ip, std::span<uint8_t> out) const = 0;
+};
+
+/// Tells the decoder whose code runs, whenever tracing turns on.
+class ImageSelector {
+ public:
+  virtual ~ImageSelector() = default;
+  /// Called with the offset (in the trace) of the packet that turned tracing on (TIP.PGE, a PSB+'s FUP, or an
+  /// OVF's FUP). nullptr: nobody knows, so the stretch is a gap `unattributed`. Returning the same object for
+  /// the same code saves work.
+  virtual std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) = 0;
+};
+
+enum class Resync : uint8_t {
+  psb,       // after an error continue at the next PSB: what every reader of PT does
+  earliest,  // continue at the earliest packet from which the path is certain again
+};
+
+struct DecodeConfig {
+  PtCpu cpu;
+  PtOptions options;
+  Resync resync = Resync::earliest;
+};
+
+/// Rebuilds what one CPU executed from one stretch of its trace, pulled a batch at a time.
+/// Lost or damaged trace is not an error: it arrives as an Event of kind gap and work resumes. Events come in
+/// trace order; their time intervals' bounds never decrease. One object per thread of the caller; the trace
+/// is borrowed for the object's life.
+class FlowDecoder {
+ public:
+  virtual ~FlowDecoder() = default;
+  /// Fills out from the front; returns how many events were written, 0 only at the end of the trace.
+  virtual size_t next(std::span<Event> out) = 0;
+  /// Continues at the last PSB at or before offset (or the first one). Events before it are skipped, not
+  /// decoded.
+  virtual void seek(uint64_t offset) = 0;
+};
+
+}  // namespace hindcast
