@@ -1,0 +1,265 @@
+// Code bytes for a recording: files opened as their mmap records arrive, and copies of memory that no file
+// backs.
+#include "capture/code_bytes.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+
+#include "capture/build_id.h"
+#include "capture/proc_synth.h"
+
+namespace hindcast::capture {
+
+namespace {
+
+constexpr size_t kMostUses = 10000;  // mappings remembered per file, for files whose path is ambiguous
+constexpr uint64_t kMostPerMapping = uint64_t{64} << 20;
+constexpr uint64_t kMostCopied = uint64_t{512} << 20;
+
+/// Names that are no paths: "[heap]", "//anon", "anon_inode:[perf_event]", "socket:[1]".
+bool names_a_file(const std::string& path) {
+  return path.size() > 1 && path[0] == '/' && path[1] != '/' && path.rfind("/dev/zero", 0) != 0 &&
+         path.rfind("/SYSV", 0) != 0;
+}
+
+std::string hex(uint64_t v) {
+  char text[20];
+  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(v));
+  return text;
+}
+
+struct Candidate {
+  Fd fd;
+  struct stat st {};
+  ElfIdentity identity;
+};
+
+/// An open regular file and what it is; an invalid fd when it cannot be opened or is something else.
+Candidate open_candidate(const std::string& path) {
+  Candidate c;
+  // O_NONBLOCK: a path may name a FIFO by now, which must not stop us
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid() || ::fstat(fd.get(), &c.st) != 0 || !S_ISREG(c.st.st_mode)) return c;
+  c.identity = read_elf_identity(fd);
+  c.fd = std::move(fd);
+  return c;
+}
+
+enum class Match : uint8_t { no, maybe, sure };
+
+Match matches(const Candidate& c, const MapRecord& map) {
+  if (!map.build_id.empty()) return c.identity.build_id == map.build_id ? Match::sure : Match::no;
+  const bool same =
+      c.st.st_ino == map.inode && ::major(c.st.st_dev) == map.device_major && ::minor(c.st.st_dev) == map.device_minor;
+  // overlay and btrfs mounts report another device to stat than to the mapping
+  return same ? Match::sure : Match::maybe;
+}
+
+}  // namespace
+
+CodeBytes::FileKey CodeBytes::key_of(const MapRecord& map) {
+  FileKey k{map.path, map.build_id, 0, 0, 0};
+  if (map.build_id.empty()) {
+    k.device = uint64_t{map.device_major} << 32 | map.device_minor;
+    k.inode = map.inode;
+    k.generation = map.inode_generation;
+  }
+  return k;
+}
+
+bool CodeBytes::wanted(const MapRecord& map) const {
+  if (!names_a_file(map.path)) return false;
+  return rule_ == CodeRule::any_elf || (map.prot & PROT_EXEC);
+}
+
+CodeBytes::File CodeBytes::open_file(const MapRecord& map) const {
+  const std::string process = proc_ + "/" + std::to_string(map.pid.value());
+  std::vector<std::string> paths{map.path};
+  const std::string range = "/map_files/" + hex(map.start) + "-";
+  paths.push_back(process + range + hex(map.start + map.length));
+  paths.push_back(process + "/root" + map.path);
+  Candidate best;
+  Match best_match = Match::no;
+  int first_errno = 0;
+  bool saw_another = false;
+  const auto consider = [&](const std::string& path, bool surely_mapped) {
+    if (best_match == Match::sure) return;
+    Candidate c = open_candidate(path);
+    if (!c.fd.valid()) {
+      if (!first_errno) first_errno = errno ? errno : ENOENT;
+      return;
+    }
+    Match m = matches(c, map);
+    saw_another |= m == Match::no;
+    if (m == Match::maybe && surely_mapped) m = Match::sure;
+    if (m > best_match) {
+      best = std::move(c);
+      best_match = m;
+    }
+  };
+  consider(paths[0], false);
+  consider(paths[1], true);
+  if (best_match != Match::sure) {
+    // the mapping may have been split or grown since: ask which one holds its first byte now
+    if (const auto maps = read_maps(proc_, map.pid))
+      for (const MapRecord& m : *maps)
+        if (m.start <= map.start && map.start < m.start + m.length && m.path == map.path)
+          consider(process + "/map_files/" + hex(m.start) + "-" + hex(m.start + m.length), true);
+  }
+  consider(paths[2], false);
+
+  File f;
+  if (best_match == Match::no) {
+    const std::string id = map.build_id.empty() ? std::string() : ", build-id " + to_hex(map.build_id);
+    f.note = "image missing: " + map.path + " (mapped by process " + std::to_string(map.pid.value()) + id +
+             "): " + (saw_another ? "the path names another build by now" : std::strerror(first_errno));
+    return f;
+  }
+  if (best_match == Match::maybe)
+    f.note = "image uncertain: " + map.path + " has another inode than the mapping (overlay file system, or replaced)";
+  f.fd = std::move(best.fd);
+  f.is_elf = best.identity.is_elf;
+  f.build_id = best.identity.build_id;
+  f.bytes = static_cast<uint64_t>(best.st.st_size);
+  return f;
+}
+
+CodeBytes::File& CodeBytes::file_of(const MapRecord& map) {
+  const FileKey key = key_of(map);
+  const auto it = files_.find(key);
+  if (it != files_.end()) {
+    // a failed open may succeed for another process that still maps the file
+    if (!it->second.fd.valid()) {
+      File again = open_file(map);
+      again.used = it->second.used;
+      again.uses = std::move(it->second.uses);
+      it->second = std::move(again);
+    }
+    return it->second;
+  }
+  return files_.emplace(key, open_file(map)).first->second;
+}
+
+void CodeBytes::prefetch(const MapRecord& map) {
+  if (wanted(map)) file_of(map);
+}
+
+void CodeBytes::add(const MapRecord& map, RecordTime time) {
+  if (!wanted(map)) return;
+  File& f = file_of(map);
+  f.used = true;
+  if (f.uses.size() < kMostUses)
+    f.uses.push_back({map.pid, map.start, map.length, map.file_offset, time});
+  else
+    dropped_uses_++;
+}
+
+void CodeBytes::add_memory(PlacementInfo placement, const std::string& path, std::vector<uint8_t> bytes) {
+  const auto same = std::find_if(memory_.begin(), memory_.end(),
+                                 [&](const CapturedImage& i) { return i.info.path == path && i.memory == bytes; });
+  placement.image = static_cast<uint32_t>(same - memory_.begin());
+  if (same == memory_.end()) {
+    CapturedImage image;
+    // the vdso in memory is a whole ELF file, symbols included
+    const auto identity = read_elf_identity([&](uint64_t offset, std::span<uint8_t> out) -> size_t {
+      if (offset >= bytes.size()) return 0;
+      const size_t n = std::min<uint64_t>(out.size(), bytes.size() - offset);
+      std::memcpy(out.data(), bytes.data() + offset, n);
+      return n;
+    });
+    image.info.kind = path == "[vdso]" && identity.is_elf ? ImageKind::elf : ImageKind::memory;
+    image.info.build_id = to_hex(identity.build_id);
+    image.info.path = path;
+    image.info.bytes = bytes.size();
+    image.memory = std::move(bytes);
+    memory_.push_back(std::move(image));
+  }
+  memory_placements_.push_back(placement);
+}
+
+void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
+  const auto maps = read_maps(proc_, pid);
+  if (!maps) return;  // it ended: what it had mapped cannot be read any more
+  const std::string name = "process " + std::to_string(pid.value());
+  Fd mem(::open((proc_ + "/" + std::to_string(pid.value()) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+  for (const MapRecord& m : *maps) {
+    if (!(m.prot & PROT_EXEC) || !(m.prot & PROT_READ) || names_a_file(m.path) || m.path == "[vsyscall]") continue;
+    const std::string what = name + ": " + m.path + " at 0x" + hex(m.start);
+    if (!mem.valid()) {
+      notes_.insert("image missing: memory of " + what + " may not be read (CAP_SYS_PTRACE)");
+      continue;
+    }
+    if (m.length > kMostPerMapping || copied_bytes_ + m.length > kMostCopied) {
+      notes_.insert("image missing: " + what + " is larger than the limit for copied memory (" +
+                    std::to_string(m.length >> 20) + " MiB)");
+      continue;
+    }
+    std::vector<uint8_t> bytes(m.length);
+    size_t got = 0;
+    while (got < bytes.size()) {
+      const ssize_t n = ::pread(mem.get(), bytes.data() + got, bytes.size() - got, static_cast<off_t>(m.start + got));
+      if (n <= 0) break;
+      got += static_cast<size_t>(n);
+    }
+    if (got < bytes.size()) notes_.insert("image cut short: " + what + " could not be read to its end");
+    if (got == 0) continue;
+    bytes.resize(got);
+    copied_bytes_ += got;
+    PlacementInfo p;
+    p.pid = pid;
+    p.address = m.start;
+    p.length = got;
+    p.to = now;
+    add_memory(p, m.path, std::move(bytes));
+  }
+}
+
+CodeBytes::Collected CodeBytes::take() {
+  Collected out;
+  std::map<std::string, int> images_by_path;
+  for (const auto& [key, f] : files_)
+    if (f.used && f.fd.valid()) images_by_path[key.path]++;
+  uint32_t next_id = 1;
+  for (auto& [key, f] : files_) {
+    if (!f.used) continue;
+    const bool executable_rule = rule_ == CodeRule::executable;
+    if (f.fd.valid() && !f.is_elf && !executable_rule) continue;  // a data file that the program maps
+    if (!f.note.empty()) notes_.insert(f.note);
+    if (!f.fd.valid()) continue;
+    CapturedImage image;
+    image.info.id = next_id++;
+    image.info.kind = f.is_elf ? ImageKind::elf : ImageKind::memory;
+    image.info.build_id = to_hex(f.build_id);
+    image.info.path = key.path;
+    image.info.bytes = f.bytes;
+    image.file = std::move(f.fd);
+    // MMAP2 records place ELF files by path and build-id; where that does not single one out, say it
+    if (!f.is_elf || (images_by_path[key.path] > 1 && key.build_id.empty()))
+      for (const Use& u : f.uses)
+        out.placements.push_back({u.pid, u.address, u.length, u.offset, image.info.id, u.time, RecordTime::max()});
+    out.images.push_back(std::move(image));
+  }
+  const uint32_t first_memory = next_id;
+  for (CapturedImage& image : memory_) {
+    image.info.id = next_id++;
+    out.images.push_back(std::move(image));
+  }
+  for (PlacementInfo p : memory_placements_) {
+    p.image += first_memory;
+    out.placements.push_back(p);
+  }
+  if (dropped_uses_)
+    notes_.insert(std::to_string(dropped_uses_) + " mappings beyond " + std::to_string(kMostUses) +
+                  " of one file were not remembered one by one");
+  out.notes.assign(notes_.begin(), notes_.end());
+  files_.clear();
+  memory_.clear();
+  memory_placements_.clear();
+  notes_.clear();
+  return out;
+}
+
+}  // namespace hindcast::capture

@@ -1,0 +1,63 @@
+// A source of PT: the kernel's intel_pt PMU, or the simulator. The recorder drives either through this one interface.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hindcast/cut.h"
+#include "hindcast/perf_record.h"
+#include "hindcast/result.h"
+
+namespace hindcast::capture {
+
+struct PtSourceConfig {
+  PtOptions pt;
+  uint64_t ring_bytes = uint64_t{64} << 20;  // per CPU; a power of two pages
+  std::vector<CpuId> cpus;                   // every online CPU
+};
+
+/// What should happen to a sideband record that the source was shown.
+enum class RecordFate : uint8_t { keep, drop };
+
+/// Life: create, then prepare(), then the recorder starts its command (wrapped by command()), calls poll() often and
+/// on_record() for every sideband record in time order per CPU, and freeze() once the window should be taken.
+/// One thread of the caller.
+class PtSource {
+ public:
+  virtual ~PtSource() = default;
+  virtual std::string name() const = 0;  // "simulated" or "perf"
+
+  /// Opens rings and channels. Errors: unavailable / permission with found and fix.
+  virtual Result<void> prepare(const PtSourceConfig& config) = 0;
+
+  /// The command line to run instead of argv (the simulator puts QEMU in front). Same length or longer.
+  virtual Result<std::vector<std::string>> command(const std::vector<std::string>& argv) = 0;
+  /// Told right after fork, before the child may run on.
+  virtual Result<void> on_started(Pid pid) = 0;
+
+  /// Sees each sideband record before it is stored; may rewrite it in place (same length) or drop it. The simulator
+  /// hides QEMU's own mappings and helper threads here and learns of context switches.
+  virtual RecordFate on_record(CpuId ring, perf::Record& record, std::span<uint8_t> whole_record) = 0;
+  /// Everything up to this time on the record clock has been shown to on_record().
+  virtual void sideband_complete_until(RecordTime t) = 0;
+
+  /// A bounded amount of work; called every few milliseconds. Errors end the recording with what there is.
+  virtual Result<void> poll() = 0;
+
+  /// Stops tracing and takes a Cut of each ring. info.id is left 0 for the recorder to number.
+  virtual Result<std::vector<Cut>> freeze() = 0;
+
+  /// Fills what only the source knows: cpu, clock, record_clock, notes.
+  virtual void describe(SnapshotInfo& info) const = 0;
+
+  /// Memory that the source copied itself (executable anonymous memory): bytes and where they belong.
+  struct MemoryCopy {
+    PlacementInfo placement;
+    std::string path;
+    std::vector<uint8_t> bytes;
+  };
+  virtual std::vector<MemoryCopy> take_memory_copies() = 0;
+};
+
+}  // namespace hindcast::capture

@@ -1,0 +1,55 @@
+// Records one command into a bundle: `hindcastd --record FILE -- CMD`.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "capture/child.h"
+#include "capture/perf_event.h"
+#include "capture/pt_source.h"
+#include "capture/sideband_store.h"
+
+namespace hindcast::capture {
+
+struct RecordConfig {
+  std::string output;                // where the bundle goes
+  std::vector<std::string> command;  // not empty
+  PtOptions pt;
+  uint64_t ring_bytes = uint64_t{64} << 20;      // of PT, per CPU; a power of two pages
+  size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
+  SidebandBudget sideband;
+  std::chrono::milliseconds linger{1000};  // for processes that outlive the command
+};
+
+struct RecordSummary {
+  ChildEnd command;
+  bool command_ended = false;  // false: the recording stopped before the command did
+  std::vector<StreamInfo> streams;
+  size_t images = 0;
+  uint64_t image_bytes = 0;
+  uint64_t lost_records = 0;
+  uint64_t file_bytes = 0;
+  std::vector<std::string> notes;
+  /// Some lines for a person, without trailing newline.
+  std::string text(const RecordConfig& config, const std::string& source) const;
+};
+
+/// Runs the command under `source` and writes the bundle; blocks until both are done.
+///   say  words for the person who waits; one line a call
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 sent to us are forwarded to the command (one from the terminal
+/// has reached it already) and the recording is still finished. A second one that is not USR1 or USR2 ends the recording
+/// at once and leaves the command running.
+/// The command's standard streams, working directory and environment are the caller's. Errors: nothing was recorded, and
+/// no file was made.
+Result<RecordSummary> record_command(PtSource& source, PerfCalls& calls, const RecordConfig& config,
+                                     const std::function<void(const std::string&)>& say);
+
+/// Words as a shell would read them back.
+std::string shell_quoted(const std::vector<std::string>& words);
+
+/// "12.3 MiB".
+std::string human_bytes(uint64_t bytes);
+
+}  // namespace hindcast::capture
