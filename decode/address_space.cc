@@ -1,0 +1,344 @@
+#include "decode/address_space.h"
+
+#include <algorithm>
+
+namespace hindcast::decode {
+namespace {
+
+constexpr size_t kRecentImages = 64;
+constexpr size_t kMaxSegments = size_t{1} << 20;  // per process; beyond it new mappings only cover
+
+std::string hex(ByteSpan bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string s;
+  for (uint8_t b : bytes) {
+    s += kDigits[b >> 4];
+    s += kDigits[b & 15];
+  }
+  return s;
+}
+
+/// The kernel pads build-ids with zeros to 20 bytes and counts the bytes apart; either form may be stored.
+bool same_build_id(std::string_view stored, std::string_view recorded) {
+  const auto trim = [](std::string_view s) {
+    while (s.ends_with("00")) s.remove_suffix(2);
+    return s;
+  };
+  return !stored.empty() && trim(stored) == trim(recorded);
+}
+
+}  // namespace
+
+uint32_t ImageStore::find(std::string_view path, ByteSpan build_id) const {
+  if (!build_id.empty()) {
+    const std::string id = hex(build_id);
+    for (const ImageInfo& i : info_.images)
+      if (i.kind == ImageKind::elf && same_build_id(i.build_id, id)) return i.id;
+    // An image without a build-id note may still be this file; one with another build-id is not.
+    uint32_t found = 0;
+    for (const ImageInfo& i : info_.images) {
+      if (i.kind != ImageKind::elf || i.path != path || !i.build_id.empty()) continue;
+      if (found != 0) return 0;
+      found = i.id;
+    }
+    return found;
+  }
+  uint32_t found = 0;
+  for (const ImageInfo& i : info_.images) {
+    if (i.kind != ImageKind::elf || i.path != path) continue;
+    if (found != 0) return 0;
+    found = i.id;
+  }
+  return found;
+}
+
+const ImageInfo* ImageStore::info(uint32_t id) const {
+  for (const ImageInfo& i : info_.images)
+    if (i.id == id) return &i;
+  return nullptr;
+}
+
+SharedBytes ImageStore::bytes(uint32_t id) {
+  if (const auto it = loaded_.find(id); it != loaded_.end()) return it->second;
+  Result<SharedBytes> r = source_.image(id);
+  SharedBytes b;
+  if (r.ok()) b = std::move(r).value();
+  loaded_.emplace(id, b);
+  return b;
+}
+
+AddressSpaces::AddressSpaces(const SnapshotInfo& info, ImageStore& images) : info_(info), images_(images) {
+  names_.emplace_back();
+}
+
+uint32_t AddressSpaces::intern(std::string_view text) {
+  if (text.empty()) return 0;
+  const auto [it, fresh] = name_ids_.emplace(text, static_cast<uint32_t>(names_.size()));
+  if (fresh) names_.emplace_back(text);
+  return it->second;
+}
+
+/// Makes [start, segment.end) the segment's; what it covers is cut or split. A segment without an image or a name only
+/// covers.
+void AddressSpaces::cover(Layout& layout, uint64_t start, const Segment& segment) {
+  const uint64_t end = segment.end;
+  auto it = layout.lower_bound(start);
+  if (it != layout.begin()) --it;
+  while (it != layout.end() && it->first < end) {
+    const uint64_t old_start = it->first;
+    const Segment old = it->second;
+    if (old.end <= start) {
+      ++it;
+      continue;
+    }
+    it = layout.erase(it);
+    if (old_start < start) {
+      Segment head = old;
+      head.end = start;
+      layout.emplace(old_start, head);
+    }
+    if (old.end > end) {
+      Segment tail = old;
+      tail.image_offset += end - old_start;
+      it = layout.emplace(end, tail).first;
+      break;
+    }
+  }
+  if (segment.image == 0 && segment.name == 0) return;
+  if (layout.size() < kMaxSegments) layout[start] = segment;
+}
+
+void AddressSpaces::apply(Layout& layout, const Change& change) {
+  if (change.base)
+    layout = *change.base;
+  else
+    cover(layout, change.start, change.segment);
+}
+
+void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
+  if (record.length == 0 || record.address + record.length < record.address) return;
+  Change c;
+  c.time = time;
+  c.by = by;
+  c.start = record.address;
+  c.segment.end = record.address + record.length;
+  c.segment.image = images_.find(record.path, record.build_id);
+  c.segment.image_offset = record.file_offset;
+  c.segment.map_start = record.address;
+  c.segment.map_length = record.length;
+  c.segment.time = time;
+  const bool nameless = record.path.empty() || record.path.starts_with("//anon") || record.path == "[heap]" ||
+                        record.path == "[stack]" || record.path.starts_with("[anon");
+  if (c.segment.image == 0 && nameless) {
+    // Plain memory: matters only where it covers something. There is far too much of it to remember.
+    Layout& now = spaces_[record.pid].now;
+    auto it = now.lower_bound(c.start);
+    const bool before = it != now.begin() && std::prev(it)->second.end > c.start;
+    if (!before && (it == now.end() || it->first >= c.segment.end)) return;
+  } else {
+    c.segment.name = intern(record.path);
+    c.segment.build_id = intern(hex(record.build_id));
+  }
+  Space& space = spaces_[record.pid];
+  apply(space.now, c);
+  space.changes.push_back(std::move(c));
+}
+
+void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
+  Space& space = spaces_[pid];
+  Change c;
+  c.time = time;
+  c.by = by;
+  c.base = std::make_shared<const Layout>();
+  apply(space.now, c);
+  space.changes.push_back(std::move(c));
+  if (!space.execed || *space.execed < space.forked) space.execed = time;
+}
+
+void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
+  if (parent == child) return;
+  Change c;
+  c.time = time;
+  c.base = std::make_shared<const Layout>(spaces_[parent].now);
+  Space& space = spaces_[child];
+  space.parent = parent;
+  space.forked = time;
+  space.execed.reset();
+  apply(space.now, c);
+  space.changes.push_back(std::move(c));
+}
+
+const AddressSpaces::Layout& AddressSpaces::layout_after(Space& space, size_t count) {
+  if (count == space.changes.size()) return space.now;
+  if (count < space.cached_count) {
+    space.cached.clear();
+    space.cached_count = 0;
+  }
+  while (space.cached_count < count) apply(space.cached, space.changes[space.cached_count++]);
+  return space.cached;
+}
+
+/// Those valid at that time for the process, or, in a forked child that did not exec, for its parent when it forked.
+std::vector<uint32_t> AddressSpaces::placements_for(Pid pid, RecordTime time) const {
+  std::vector<uint32_t> found;
+  const auto space = spaces_.find(pid);
+  const bool inherits = space != spaces_.end() && space->second.parent != kNoPid && time >= space->second.forked &&
+                        !(space->second.execed && *space->second.execed <= time);
+  for (uint32_t i = 0; i < info_.placements.size(); ++i) {
+    const PlacementInfo& p = info_.placements[i];
+    const bool own = (p.pid == kNoPid || p.pid == pid) && p.from <= time && time <= p.to;
+    const bool inherited =
+        inherits && p.pid == space->second.parent && p.from <= space->second.forked && space->second.forked <= p.to;
+    if (own || inherited) found.push_back(i);
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [this](uint32_t a, uint32_t b) { return info_.placements[a].from < info_.placements[b].from; });
+  return found;
+}
+
+void AddressSpaces::overlay(Layout& layout, const std::vector<uint32_t>& placements) const {
+  for (const uint32_t i : placements) {
+    const PlacementInfo& p = info_.placements[i];
+    if (p.length == 0 || p.address + p.length < p.address) continue;
+    // The parts that no file mapped later holds.
+    std::vector<std::pair<uint64_t, uint64_t>> free;
+    uint64_t at = p.address;
+    const uint64_t end = p.address + p.length;
+    auto it = layout.upper_bound(at);
+    if (it != layout.begin()) --it;
+    for (; it != layout.end() && it->first < end; ++it) {
+      if (it->second.end <= at || it->second.image == 0 || it->second.time <= p.from) continue;
+      if (it->first > at) free.emplace_back(at, it->first);
+      at = it->second.end;
+    }
+    if (at < end) free.emplace_back(at, end);
+    for (const auto& [from, to] : free) {
+      Segment s;
+      s.end = to;
+      s.image = p.image;
+      s.image_offset = p.image_offset + (from - p.address);
+      s.map_start = p.address;
+      s.map_length = p.length;
+      s.time = p.from;
+      cover(layout, from, s);
+    }
+  }
+}
+
+std::shared_ptr<const CodeImage> AddressSpaces::image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
+  Image want;
+  want.pid = pid;
+  want.key_count = 0;
+  auto space = spaces_.find(pid);
+  if (space != spaces_.end()) {
+    const std::vector<Change>& changes = space->second.changes;
+    const auto after = [](RecordTime t, const Change& c) { return t < c.time; };
+    const auto count =
+        static_cast<size_t>(std::upper_bound(changes.begin(), changes.end(), begun, after) - changes.begin());
+    want.key_count = count;
+    bool contiguous = true;
+    for (size_t i = count; i < changes.size() && changes[i].time <= ended; ++i) {
+      const Change& c = changes[i];
+      // Another thread's exec ends this one, so it is after the stretch.
+      if (c.base || c.by == tid || c.by == kNoTid) {
+        contiguous = false;
+        continue;
+      }
+      if (contiguous)
+        want.key_count = i + 1;
+      else
+        want.extra.push_back(i);
+    }
+  }
+  want.placements = placements_for(pid, begun);
+  for (auto it = recent_.begin(); it != recent_.end(); ++it) {
+    if (it->pid == pid && it->key_count == want.key_count && it->extra == want.extra &&
+        it->placements == want.placements) {
+      if (it != recent_.begin()) {
+        Image found = std::move(*it);
+        recent_.erase(it);
+        recent_.push_front(std::move(found));
+      }
+      return recent_.front().image;
+    }
+  }
+  Layout layout;
+  // Mappings of pid -1 are the kernel's: every process has them.
+  if (const auto all = spaces_.find(kNoPid); all != spaces_.end() && pid != kNoPid) layout = all->second.now;
+  if (space != spaces_.end()) {
+    Layout own = layout_after(space->second, want.key_count);
+    for (const size_t i : want.extra) apply(own, space->second.changes[i]);
+    for (const auto& [start, segment] : own) cover(layout, start, segment);
+  }
+  overlay(layout, want.placements);
+  std::vector<CodeSection> sections;
+  for (const auto& [start, segment] : layout) {
+    if (segment.image == 0) continue;
+    const SharedBytes bytes = images_.bytes(segment.image);
+    if (segment.image_offset >= bytes.bytes.size()) continue;
+    const uint64_t n = std::min<uint64_t>(segment.end - start, bytes.bytes.size() - segment.image_offset);
+    sections.push_back(
+        {Ip(start), {bytes.owner, bytes.bytes.subspan(segment.image_offset, n)}, segment.image, segment.image_offset});
+  }
+  want.image = std::make_shared<SectionImage>(std::move(sections));
+  recent_.push_front(std::move(want));
+  if (recent_.size() > kRecentImages) recent_.pop_back();
+  return recent_.front().image;
+}
+
+std::optional<CodeLocation> AddressSpaces::locate(Pid pid, RecordTime time, Ip ip) {
+  // Placements above files, the newest first, unless a file was mapped there later: the rule of overlay().
+  const Segment* file = nullptr;
+  uint64_t file_start = 0;
+  for (const Pid p : {pid, kNoPid}) {
+    const auto it = spaces_.find(p);
+    if (it == spaces_.end() || file) continue;
+    const std::vector<Change>& changes = it->second.changes;
+    const auto after = [](RecordTime t, const Change& c) { return t < c.time; };
+    const auto count = std::upper_bound(changes.begin(), changes.end(), time, after) - changes.begin();
+    const Layout& layout = layout_after(it->second, static_cast<size_t>(count));
+    auto seg = layout.upper_bound(ip.value());
+    if (seg == layout.begin()) continue;
+    --seg;
+    if (seg->second.end <= ip.value()) continue;
+    file = &seg->second;
+    file_start = seg->first;
+  }
+  const PlacementInfo* placed = nullptr;
+  for (const uint32_t i : placements_for(pid, time)) {
+    const PlacementInfo& p = info_.placements[i];
+    if (ip.value() < p.address || ip.value() - p.address >= p.length) continue;
+    if (file && file->image != 0 && file->time > p.from) continue;
+    placed = &p;
+  }
+  CodeLocation at;
+  if (placed) {
+    at.image = placed->image;
+    at.image_offset = placed->image_offset + (ip.value() - placed->address);
+    at.map_start = placed->address;
+    at.map_length = placed->length;
+    if (file) at.path = names_[file->name];
+  } else if (file) {
+    at.image = file->image;
+    at.image_offset = file->image_offset + (ip.value() - file_start);
+    at.map_start = file->map_start;
+    at.map_length = file->map_length;
+    at.path = names_[file->name];
+    at.build_id = names_[file->build_id];
+  } else {
+    return std::nullopt;
+  }
+  if (const ImageInfo* i = images_.info(at.image)) {
+    if (at.path.empty()) at.path = i->path;
+    if (!i->build_id.empty()) at.build_id = i->build_id;
+  }
+  return at;
+}
+
+bool AddressSpaces::knows(Pid pid) const {
+  if (const auto it = spaces_.find(pid); it != spaces_.end() && !it->second.changes.empty()) return true;
+  return std::any_of(info_.placements.begin(), info_.placements.end(),
+                     [pid](const PlacementInfo& p) { return p.pid == kNoPid || p.pid == pid; });
+}
+
+}  // namespace hindcast::decode

@@ -1,0 +1,109 @@
+// Which bytes were mapped where, in every process, at every time: from MMAP, exec, fork and memory copies.
+//
+// Later mappings cover earlier ones; exec starts an empty address space; fork copies the parent's. munmap leaves no
+// record, so a mapping stays until something covers it. Memory copies (PlacementInfo) lie above whatever had no bytes
+// of its own and below files mapped after they were taken.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "decode/code_image.h"
+#include "decode/host_trace.h"
+#include "decode/sideband.h"
+#include "hindcast/cut.h"
+
+namespace hindcast::decode {
+
+/// The images of a snapshot, by id, read when first needed and then kept.
+class ImageStore {
+ public:
+  ImageStore(const SnapshotInfo& info, ByteSource& source) : info_(info), source_(source) {}
+  /// An ELF file, by build-id when the record has one, else by path when only one has that path. 0: not in the snapshot.
+  /// Memory copies are placed by PlacementInfo alone.
+  uint32_t find(std::string_view path, ByteSpan build_id) const;
+  const ImageInfo* info(uint32_t id) const;
+  /// Empty when the source cannot give them: the same as code that is missing.
+  SharedBytes bytes(uint32_t id);
+
+ private:
+  const SnapshotInfo& info_;
+  ByteSource& source_;
+  std::unordered_map<uint32_t, SharedBytes> loaded_;
+};
+
+/// Feed map(), exec(), fork() in time order; then ask. Asking is not const: answers are cached.
+class AddressSpaces {
+ public:
+  AddressSpaces(const SnapshotInfo& info, ImageStore& images);
+
+  void map(RecordTime time, Tid by, const MapRecord& record);
+  void exec(RecordTime time, Tid by, Pid pid);
+  void fork(RecordTime time, Pid parent, Pid child);
+
+  /// What a thread may have run in a stretch of user execution that began at `begun` at the latest and ended at `ended`
+  /// at the latest. Its own changes happen in the kernel, so those after the begin are after the stretch; other threads
+  /// of the process may map code meanwhile. The same object comes back while nothing changes.
+  std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
+  std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip);
+  /// True when something is known of this process: a mapping, or a placement for it or for all.
+  bool knows(Pid pid) const;
+
+ private:
+  struct Segment {
+    uint64_t end = 0;  // its start is the map's key
+    uint32_t image = 0;
+    uint64_t image_offset = 0;  // of the segment's first byte
+    uint64_t map_start = 0, map_length = 0;
+    RecordTime time{0};
+    uint32_t name = 0;  // index in names_: path
+    uint32_t build_id = 0;
+  };
+  using Layout = std::map<uint64_t, Segment>;
+  struct Change {
+    RecordTime time{0};
+    Tid by = kNoTid;
+    uint64_t start = 0;  // map: where; Segment says the rest
+    Segment segment;
+    std::shared_ptr<const Layout> base;  // exec and fork: start over from this
+  };
+  struct Space {
+    std::vector<Change> changes;  // in time order
+    Layout now;                   // after all of them
+    Pid parent = kNoPid;          // whose placements a forked child has until it execs
+    RecordTime forked{0};
+    std::optional<RecordTime> execed;
+    // the layout after changes[0, cached_count), to go on from
+    Layout cached;
+    size_t cached_count = 0;
+  };
+  struct Image {
+    Pid pid;
+    uint64_t key_count;
+    std::vector<size_t> extra;
+    std::vector<uint32_t> placements;
+    std::shared_ptr<const CodeImage> image;
+  };
+
+  static void cover(Layout& layout, uint64_t start, const Segment& segment);
+  static void apply(Layout& layout, const Change& change);
+  const Layout& layout_after(Space& space, size_t count);
+  std::vector<uint32_t> placements_for(Pid pid, RecordTime time) const;
+  void overlay(Layout& layout, const std::vector<uint32_t>& placements) const;
+  uint32_t intern(std::string_view text);
+
+  const SnapshotInfo& info_;
+  ImageStore& images_;
+  std::map<Pid, Space> spaces_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, uint32_t> name_ids_;
+  std::deque<Image> recent_;
+};
+
+}  // namespace hindcast::decode

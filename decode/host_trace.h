@@ -1,0 +1,162 @@
+// One host's snapshot, opened for questions: who ran where and when, what is missing, and each thread's flow.
+//
+//   HostTrace::build  ->  processes(), threads(), cpus(), gaps()     facts from sideband and a packet-level
+//   scan
+//                     ->  thread_flow(tid), cpu_flow(cpu)            pull cursors of FlowEvents, decoded on
+//                     demand
+//
+// Nothing here reads a file or a clock: all bytes come from the ByteSource.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hindcast/cut.h"
+#include "hindcast/decoder.h"
+#include "hindcast/event.h"
+#include "hindcast/result.h"
+
+namespace hindcast::decode {
+
+/// An unbroken run of one thread on one CPU, by context-switch records. A side that no record shows is open:
+/// the thread ran at that end of what was captured, or the record was lost.
+struct Slice {
+  Tid tid = kNoTid;
+  Pid pid = kNoPid;
+  CpuId cpu = kNoCpu;
+  RecordTime in{0};
+  RecordTime out = RecordTime::max();
+  bool open_start = false;  // `in` is only the earliest possible time
+  bool open_end = false;    // `out` is only the latest possible time
+  bool preempted = false;   // left the CPU while runnable
+};
+
+struct CommChange {
+  RecordTime time;
+  std::string comm;
+  bool exec = false;
+};
+
+struct ThreadInfo {
+  Tid tid = kNoTid;  // kNoTid: everything a whole-CPU trace without sideband ran
+  Pid pid = kNoPid;
+  std::string comm;                           // the last one
+  std::vector<CommChange> comms;              // in time order
+  std::optional<RecordTime> started, exited;  // by FORK and EXIT records
+  std::vector<Slice> slices;                  // in time order over all CPUs
+  std::vector<CpuId> cpus;                    // CPUs with at least one of its traced stretches, ascending
+  uint64_t stretches = 0;                     // traced stretches that are surely its own
+  uint64_t pt_bytes = 0;                      // and their bytes of trace
+};
+
+struct ProcessInfo {
+  Pid pid = kNoPid;
+  Pid parent = kNoPid;
+  std::string comm;  // of its main thread, the last one
+  std::optional<RecordTime> started, exited;
+  std::vector<Tid> tids;  // ascending
+};
+
+/// What one PT stream holds.
+struct CpuCoverage {
+  uint32_t stream = 0;
+  CpuId cpu = kNoCpu;
+  Tid tid = kNoTid;  // for a per-thread stream
+  uint64_t bytes = 0;
+  uint64_t first_psb = 0;  // bytes before it cannot be read; == bytes when there is no PSB at all
+  bool wrapped = false;
+  TscInterval time;  // earliest and latest moment that its packets can show
+  uint64_t stretches = 0, attributed_stretches = 0;
+  uint64_t attributed_bytes = 0, unattributed_bytes = 0;
+  uint64_t overflows = 0;
+};
+
+/// A known unknown that sideband or the packet scan shows before anything is decoded.
+struct HostGap {
+  GapCause cause = GapCause::none;
+  CpuId cpu = kNoCpu;   // kNoCpu: all
+  uint32_t stream = 0;  // where it was seen
+  RecordTime from{0}, to = RecordTime::max();
+  uint64_t count = 0;  // lost records, or bytes of trace: see cause
+  std::string words;   // one line for a person
+};
+
+/// Where an address comes from: for symbols.
+struct CodeLocation {
+  uint32_t image = 0;         // ImageInfo.id; 0: mapped, but its bytes are not in the snapshot
+  std::string path;           // as the mapping names it
+  std::string build_id;       // of the image, or as the mapping's record says; may be empty
+  uint64_t image_offset = 0;  // file offset for ELF images, byte offset for memory images
+  uint64_t map_start = 0, map_length = 0;
+};
+
+struct FlowEvent {
+  Event event;
+  Tid tid = kNoTid;
+  Pid pid = kNoPid;
+  CpuId cpu = kNoCpu;
+  uint32_t stream = 0;
+  uint32_t stretch = 0;  // index of the traced stretch in its stream; for image_of()
+};
+
+/// Events in order, pulled. Same contract as FlowDecoder::next: 0 only at the end.
+class FlowCursor {
+ public:
+  virtual ~FlowCursor() = default;
+  virtual size_t next(std::span<FlowEvent> out) = 0;
+};
+
+struct FlowOptions {
+  TscInterval time = TscInterval::unknown();  // only what may have run in it; whole stretches are skipped outside
+  Resync resync = Resync::earliest;
+};
+
+/// One thread of the caller at a time, cursors included; cursors must not outlive the HostTrace.
+class HostTrace {
+ public:
+  /// Reads sideband and scans PT packets (no flow is decoded): O(bytes). `info` and `source` must outlive the
+  /// object. Damage inside the bytes is not an error but a HostGap; errors are the source's own (not_found,
+  /// corrupt, io), and unsupported for a snapshot without PT streams.
+  static Result<std::unique_ptr<HostTrace>> build(const SnapshotInfo& info, ByteSource& source);
+  ~HostTrace();
+  HostTrace(const HostTrace&) = delete;
+  HostTrace& operator=(const HostTrace&) = delete;
+
+  const SnapshotInfo& info() const;
+  std::span<const ProcessInfo> processes() const;  // by pid
+  std::span<const ThreadInfo> threads() const;     // by tid; those seen in sideband, placements or streams
+  std::span<const CpuCoverage> cpus() const;       // one per PT stream, in SnapshotInfo order
+  std::span<const HostGap> gaps() const;           // by time
+  const ThreadInfo* find_thread(Tid tid) const;
+  const ProcessInfo* find_process(Pid pid) const;
+
+  /// One thread's events in its program order, across CPUs. Gaps that may hide its execution are included;
+  /// events that are surely another thread's are not. Errors: not_found for a thread nobody has heard of.
+  Result<std::unique_ptr<FlowCursor>> thread_flow(Tid tid, const FlowOptions& options = {}) const;
+  /// Everything a PT stream shows, each event with its thread (kNoTid and a gap `unattributed` where that is
+  /// unknown).
+  Result<std::unique_ptr<FlowCursor>> stream_flow(uint32_t stream, const FlowOptions& options = {}) const;
+  /// The same by CPU: the per-CPU stream of that CPU.
+  Result<std::unique_ptr<FlowCursor>> cpu_flow(CpuId cpu, const FlowOptions& options = {}) const;
+
+  /// The code that an event ran in; nullptr when its thread is unknown. For block_instructions() and
+  /// disassembly.
+  std::shared_ptr<const CodeImage> image_of(const FlowEvent& event) const;
+  /// The code of a process at a time.
+  std::shared_ptr<const CodeImage> image_at(Pid pid, RecordTime time) const;
+  std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip) const;
+  /// The record time that stands for an event in locate() and image_at().
+  RecordTime record_time_of(const FlowEvent& event) const;
+
+  struct Impl;
+
+ private:
+  explicit HostTrace(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hindcast::decode

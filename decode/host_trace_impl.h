@@ -1,0 +1,69 @@
+// What HostTrace holds, shared by the files that build it and that walk it. Not for others.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "decode/address_space.h"
+#include "decode/attribution.h"
+#include "decode/host_trace.h"
+#include "decode/libipt_code.h"
+#include "decode/libipt_engine.h"
+#include "decode/sideband.h"
+
+namespace hindcast::decode {
+
+/// One PT stream with its scan and its owners.
+struct PtStream {
+  StreamInfo info;
+  SharedBytes bytes;
+  PtTrace trace;
+  std::vector<Slice> slices;  // of its CPU, those that may have been traced
+  std::vector<Owner> owners;  // per stretch
+  bool whole_cpu = false;     // nobody knows any thread: everything belongs to kNoTid, and that is certain
+
+  /// kNoTid when not certain (or whole_cpu).
+  const Slice* owner(size_t stretch) const {
+    return owners[stretch].certain ? &slices[owners[stretch].first] : nullptr;
+  }
+  /// An uncertain stretch that this thread may have run.
+  bool may_be(size_t stretch, Tid tid) const;
+  /// The stretch that offset lies in; stretches.size() when it lies between two.
+  size_t inside(uint64_t offset) const;
+};
+
+struct HostTrace::Impl {
+  Impl(const SnapshotInfo& snapshot, ByteSource& bytes)
+      : info(snapshot), source(bytes), images(snapshot, bytes), spaces(snapshot, images) {}
+
+  const SnapshotInfo& info;
+  ByteSource& source;
+  TscConversion clock;
+  Sideband sideband;
+  ImageStore images;
+  AddressSpaces spaces;
+  std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
+  std::vector<std::unique_ptr<PtStream>> streams;
+
+  std::vector<ProcessInfo> processes;
+  std::vector<ThreadInfo> threads;
+  std::vector<CpuCoverage> coverage;
+  std::vector<HostGap> gaps;
+
+  /// Moments on the record clock for bounds in ticks; the ends stay ends.
+  RecordTime latest_record_time(Tsc t) const;
+  RecordTime earliest_record_time(Tsc t) const;
+  std::shared_ptr<const CodeImage> image_of(const PtStream& stream, size_t stretch);
+  const PtStream* find_stream(uint32_t id) const;
+
+  DecodeConfig decode_config(Resync resync) const;
+};
+
+/// The cursors of thread_flow.cc.
+Result<std::unique_ptr<FlowCursor>> make_stream_cursor(HostTrace::Impl& host, const PtStream& stream,
+                                                       const FlowOptions& options);
+Result<std::unique_ptr<FlowCursor>> make_thread_cursor(HostTrace::Impl& host, const ThreadInfo& thread,
+                                                       const FlowOptions& options);
+
+}  // namespace hindcast::decode

@@ -1,0 +1,796 @@
+#include "decode/libipt_engine.h"
+
+#include <intel-pt.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "decode/x86_insn.h"
+
+namespace hindcast::decode {
+namespace {
+
+constexpr size_t kNone = ~size_t{0};
+constexpr std::array<uint8_t, 16> kPsb = {0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82,
+                                          0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82};
+
+/// Offset of the first whole PSB in [from, end), or end.
+uint64_t find_psb(ByteSpan bytes, uint64_t from, uint64_t end) {
+  if (from >= end) return end;
+  const auto it = std::search(bytes.begin() + static_cast<ptrdiff_t>(from), bytes.begin() + static_cast<ptrdiff_t>(end),
+                              kPsb.begin(), kPsb.end());
+  return static_cast<uint64_t>(it - bytes.begin());
+}
+
+/// Offset of the last PSB that starts in [begin, at], or end when there is none.
+uint64_t find_psb_before(ByteSpan bytes, uint64_t begin, uint64_t at, uint64_t end) {
+  if (end < kPsb.size()) return end;
+  for (uint64_t i = std::min(at, end - kPsb.size()) + 1; i-- > begin;) {
+    if (bytes[i] == 0x02 && std::memcmp(bytes.data() + i, kPsb.data(), kPsb.size()) == 0) return i;
+  }
+  return end;
+}
+
+uint32_t saturate(uint64_t v) { return v > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(v); }
+
+int bits_of(pt_exec_mode mode) { return mode == ptem_16bit ? 16 : mode == ptem_32bit ? 32 : 64; }
+
+struct DecoderDeleter {
+  void operator()(pt_block_decoder* d) const { pt_blk_free_decoder(d); }
+};
+
+/// Recognises code that goes in circles without using up trace (Brent's algorithm over the blocks' addresses).
+class CircleGuard {
+ public:
+  void reset() { steps_ = 0, limit_ = 64; }
+  bool is_circle(uint64_t ip) {
+    if (steps_ != 0 && ip == mark_) return true;
+    if (steps_++ == 0) mark_ = ip;
+    if (steps_ >= limit_) {
+      mark_ = ip;
+      limit_ *= 2;
+    }
+    return false;
+  }
+
+ private:
+  uint64_t mark_ = 0, steps_ = 0, limit_ = 64;
+};
+
+class LibiptEngine final : public FlowDecoder {
+ public:
+  LibiptEngine(const PtTrace& trace, const pt_config& config, Resync resync, ImageSelector& images,
+               std::shared_ptr<IptCode> code)
+      : trace_(trace), config_(config), resync_(resync), images_(images), code_cache_(std::move(code)) {
+    uint64_t begin = 0;
+    for (uint64_t cut : trace_.cuts) {
+      if (cut > begin) ranges_.push_back({begin, cut});
+      begin = cut;
+    }
+    if (trace_.bytes.size() > begin) ranges_.push_back({begin, trace_.bytes.size()});
+    call_kinds_.resize(kCallKinds);
+  }
+
+  size_t next(std::span<Event> out) override {
+    size_t n = 0;
+    while (n < out.size()) {
+      if (taken_ == ready_.size()) {
+        ready_.clear();
+        taken_ = 0;
+        if (done_) break;
+        step();
+        continue;
+      }
+      out[n++] = ready_[taken_++];
+    }
+    return n;
+  }
+
+  void seek(uint64_t offset) override {
+    ready_.clear();
+    taken_ = 0;
+    decoder_.reset();
+    done_ = false;
+    synced_ = false;
+    stretch_ = kNone;
+    mode_ = ptem_unknown;
+    last_time_ = {Tsc::min(), Tsc::min()};
+    range_ = 0;
+    start_ = 0;
+    gap_ = 0;
+    for (size_t i = ranges_.size(); i-- > 0;) {
+      const Range& r = ranges_[i];
+      const uint64_t psb = r.begin > offset ? r.end : find_psb_before(trace_.bytes, r.begin, offset, r.end);
+      if (psb == r.end) continue;
+      range_ = i;
+      start_ = psb;
+      while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
+      break;
+    }
+  }
+
+ private:
+  struct Range {
+    uint64_t begin, end;
+  };
+  struct CallKind {
+    uint64_t ip = 0;
+    const CodeImage* code = nullptr;
+    BlockEnd end = BlockEnd::none;
+  };
+  static constexpr size_t kCallKinds = 1 << 12;
+
+  // ---- the machine: each step makes some progress and leaves zero or more events in ready_
+  void step() {
+    if (!decoder_) {
+      open_range();
+    } else if (!synced_) {
+      sync_at_psb(find_psb(trace_.bytes, start_, ranges_[range_].end));
+    } else if (status_ & pts_event_pending) {
+      take_event();
+    } else if (status_ & pts_eos) {
+      end_range();
+    } else {
+      take_block();
+    }
+  }
+
+  void open_range() {
+    if (range_ >= ranges_.size()) {
+      emit_packet_gaps(trace_.bytes.size() + 1);
+      done_ = true;
+      return;
+    }
+    const Range& r = ranges_[range_];
+    // libipt takes a pointer to mutable bytes but does not write to them.
+    make_decoder(const_cast<uint8_t*>(trace_.bytes.data()) + r.begin);
+    if (!decoder_) {
+      gap(GapCause::unsupported, r.begin, r.end, 0);
+      ++range_;
+      return;
+    }
+    start_ = std::max(start_, r.begin);
+    synced_ = false;
+  }
+
+  void make_decoder(uint8_t* bytes) {
+    const Range& r = ranges_[range_];
+    pt_config c = config_;
+    c.begin = bytes;
+    c.end = bytes + (r.end - r.begin);
+    decoder_.reset(pt_blk_alloc_decoder(&c));
+    code_.reset();
+    image_.reset();
+    patch_at_ = kNone;
+  }
+
+  void end_range() {
+    leave_stretch();
+    emit_packet_gaps(ranges_[range_].end);
+    decoder_.reset();
+    copy_.clear();
+    synced_ = false;
+    ++range_;
+    start_ = 0;
+  }
+
+  /// At the first PSB from there on, in the next step.
+  void sync_later(uint64_t from) {
+    leave_stretch();
+    synced_ = false;
+    start_ = from;
+  }
+
+  void sync_at_psb(uint64_t psb) {
+    const Range& r = ranges_[range_];
+    leave_stretch();
+    resumed_ = kNone;
+    if (psb >= r.end || !decoder_) {
+      end_range();
+      return;
+    }
+    undo_patch();
+    sync_ = psb;
+    samples_ = {psb, psb, psb};
+    status_ = pt_blk_sync_set(decoder_.get(), psb - r.begin);
+    emit_packet_gaps(psb);
+    synced_ = true;
+    circle_.reset();
+    if (status_ < 0) {
+      synced_ = false;
+      start_ = psb + kPsb.size();
+      if (status_ == -pte_eos) return;
+      const uint64_t next = find_psb(trace_.bytes, start_, r.end);
+      gap(GapCause::desync, psb, next, 0);
+      start_ = next;
+      return;
+    }
+    // A PSB+ with a FUP says that tracing is on; libipt 2.0 makes no event of it.
+    if (!(status_ & pts_ip_suppressed)) enter_stretch(0, true);
+  }
+
+  /// Continues where stretch s begins, which need not be at a PSB: libipt can only start at one, so a copy of the trace
+  /// gets a PSB+ written over the (already used) bytes in front.
+  bool sync_at_stretch(size_t s) {
+    const Range& r = ranges_[range_];
+    const Stretch& st = trace_.map.stretches[s];
+    const bool turned_on = st.start == StretchStart::enabled;
+    resumed_ = kNone;
+    const std::optional<PacketAt> packet = packet_at_stretch(s);
+    if (!packet || !decoder_) return false;
+    std::vector<uint8_t> p(kPsb.begin(), kPsb.end());
+    const auto ip_packet = [&p, &st](uint8_t opcode) {
+      p.push_back(static_cast<uint8_t>(opcode | 6u << 5));  // IPBytes 110b: full IP
+      for (int i = 0; i < 64; i += 8) p.push_back(static_cast<uint8_t>(st.begin_ip >> i));
+    };
+    const uint8_t mode_exec[] = {0x99, packet->mode == ptem_64bit   ? uint8_t{1}
+                                       : packet->mode == ptem_32bit ? uint8_t{2}
+                                                                    : uint8_t{0}};
+    const uint8_t psbend[] = {0x02, 0x23};
+    if (turned_on) {
+      p.insert(p.end(), std::begin(psbend), std::end(psbend));
+      p.insert(p.end(), std::begin(mode_exec), std::end(mode_exec));
+      ip_packet(0x11);  // TIP.PGE
+    } else {
+      p.insert(p.end(), std::begin(mode_exec), std::end(mode_exec));
+      ip_packet(0x1d);  // FUP
+      p.insert(p.end(), std::begin(psbend), std::end(psbend));
+    }
+    if (packet->end < r.begin + p.size()) return false;
+
+    if (copy_.empty()) {
+      copy_.assign(trace_.bytes.begin() + static_cast<ptrdiff_t>(r.begin),
+                   trace_.bytes.begin() + static_cast<ptrdiff_t>(r.end));
+      make_decoder(copy_.data());
+      if (!decoder_) return false;
+    }
+    undo_patch();
+    patch_at_ = packet->end - p.size() - r.begin;
+    patch_size_ = p.size();
+    std::copy(p.begin(), p.end(), copy_.begin() + static_cast<ptrdiff_t>(patch_at_));
+    sync_ = r.begin + patch_at_;
+    status_ = pt_blk_sync_set(decoder_.get(), patch_at_);
+    synced_ = true;
+    samples_ = {st.begin, st.begin, st.begin};
+    circle_.reset();
+    emit_packet_gaps(st.begin);
+    if (status_ < 0) return false;
+    resumed_ = s;
+    if (!turned_on) enter_stretch(st.begin_ip, true);
+    return true;
+  }
+
+  void undo_patch() {
+    if (patch_at_ == kNone) return;
+    const auto* from = trace_.bytes.data() + ranges_[range_].begin + patch_at_;
+    std::copy(from, from + patch_size_, copy_.begin() + static_cast<ptrdiff_t>(patch_at_));
+    patch_at_ = kNone;
+  }
+
+  struct PacketDecoderDeleter {
+    void operator()(pt_packet_decoder* d) const { pt_pkt_free_decoder(d); }
+  };
+  using PacketDecoder = std::unique_ptr<pt_packet_decoder, PacketDecoderDeleter>;
+
+  /// Reads the packets from a packet's offset on; nullptr when libipt cannot.
+  PacketDecoder packet_decoder(uint64_t offset) const {
+    pt_config c = config_;
+    c.begin = const_cast<uint8_t*>(trace_.bytes.data());
+    c.end = c.begin + trace_.bytes.size();
+    PacketDecoder d(pt_pkt_alloc_decoder(&c));
+    if (d && pt_pkt_sync_set(d.get(), offset) < 0) d.reset();
+    return d;
+  }
+
+  struct PacketAt {
+    uint64_t end = 0;  // first byte after the packet that begins the stretch
+    pt_exec_mode mode = ptem_64bit;
+  };
+
+  /// Reads packets from the stretch's PSB up to its first packet.
+  std::optional<PacketAt> packet_at_stretch(size_t s) const {
+    const Stretch& st = trace_.map.stretches[s];
+    const PacketDecoder d = packet_decoder(st.sync);
+    if (!d) return std::nullopt;
+    PacketAt at;
+    pt_packet packet;
+    for (;;) {
+      uint64_t offset = 0;
+      if (pt_pkt_get_offset(d.get(), &offset) < 0 || offset > st.begin) return std::nullopt;
+      if (pt_pkt_next(d.get(), &packet, sizeof packet) < 0) return std::nullopt;
+      if (packet.type == ppt_mode && packet.payload.mode.leaf == pt_mol_exec)
+        at.mode = pt_get_exec_mode(&packet.payload.mode.bits.exec);
+      if (offset == st.begin) {
+        if (pt_pkt_get_offset(d.get(), &at.end) < 0) return std::nullopt;
+        return at;
+      }
+    }
+  }
+
+  // ---- stretches and code
+  void sample_position() {
+    uint64_t p = 0;
+    if (pt_blk_get_offset(decoder_.get(), &p) < 0) return;
+    p += ranges_[range_].begin;
+    if (p > samples_[2]) samples_ = {samples_[1], samples_[2], p};
+  }
+  uint64_t position() const { return samples_[2]; }
+
+  void leave_stretch() {
+    stretch_ = kNone;
+    last_block_ = {};
+  }
+
+  /// libipt says that tracing is on at ip: by a packet before position(), or by the PSB+ it was synchronised at.
+  /// False when the code is not known; the decoder then stands at the next stretch whose code is.
+  bool enter_stretch(uint64_t ip, bool by_sync) {
+    const auto& all = trace_.map.stretches;
+    size_t s = kNone;
+    if (resumed_ != kNone) {
+      s = std::exchange(resumed_, kNone);
+    } else if (by_sync) {
+      const size_t before = trace_.stretch_at(sync_);
+      if (before < all.size() && sync_ < all[before].end) s = before;
+      const size_t after = before < all.size() ? before + 1 : 0;
+      if (s == kNone && after < all.size() && all[after].sync == sync_ && all[after].start == StretchStart::resync)
+        s = after;
+    } else {
+      const size_t last = position() == 0 ? all.size() : trace_.stretch_at(position() - 1);
+      if (last < all.size() && (all[last].begin_ip == ip || position() <= all[last].end)) s = last;
+    }
+    stretch_ = s;
+    const uint64_t offset = s == kNone ? position() : all[s].begin;
+    std::shared_ptr<const CodeImage> code = images_.image_at(offset, Ip(ip));
+    if (!code) {
+      skip_unattributed(offset);
+      return false;
+    }
+    if (code != code_) {
+      image_ = code_cache_->image_of(code);
+      code_ = std::move(code);
+      pt_blk_set_image(decoder_.get(), image_.get());
+    }
+    return true;
+  }
+
+  void skip_unattributed(uint64_t offset) {
+    const auto& all = trace_.map.stretches;
+    const Range& r = ranges_[range_];
+    size_t s = stretch_;
+    if (s == kNone) {
+      // Packets and libipt do not agree on where tracing is on: nothing can be said up to the next PSB.
+      const uint64_t next = find_psb(trace_.bytes, std::max(position(), sync_ + 1), r.end);
+      gap(GapCause::unattributed, offset, next, 0);
+      sync_later(next);
+      return;
+    }
+    for (; s < all.size() && all[s].begin < r.end; ++s) {
+      if (s != stretch_ && images_.image_at(all[s].begin, Ip(all[s].begin_ip))) {
+        if (resume_from_stretch(s)) return;
+        continue;
+      }
+      emit_packet_gaps(all[s].begin);
+      Event e;
+      e.kind = EventKind::gap;
+      e.cause = GapCause::unattributed;
+      e.ip = all[s].begin_ip;
+      e.offset = all[s].begin;
+      e.count = saturate(all[s].end - all[s].begin);
+      e.time = {all[s].begin_time.earliest, all[s].end_time.latest};
+      emit(e);
+    }
+    end_range();
+  }
+
+  /// By its own PSB when it begins at one, else by writing one in front.
+  bool resume_from_stretch(size_t s) {
+    const Stretch& st = trace_.map.stretches[s];
+    if (st.start == StretchStart::resync) {
+      sync_later(st.sync);
+      return true;
+    }
+    if (st.begin_ip != 0 && sync_at_stretch(s)) return true;
+    // Not enough room in front: then its PSB is close, and nothing else is in between.
+    if (st.sync >= ranges_[range_].begin && (s == 0 || trace_.map.stretches[s - 1].end < st.sync)) {
+      sync_later(st.sync);
+      return true;
+    }
+    gap(GapCause::desync, st.begin, st.end, st.begin_ip);
+    return false;
+  }
+
+  // ---- what libipt says
+  void take_event() {
+    pt_event ev;
+    const int status = pt_blk_event(decoder_.get(), &ev, sizeof ev);
+    sample_position();
+    if (status < 0) {
+      fail(status, 0);
+      return;
+    }
+    status_ = status;
+    circle_.reset();
+    last_block_ = {};
+    const auto& all = trace_.map.stretches;
+    Event e;
+    switch (ev.type) {
+      case ptev_enabled: {
+        if (ev.status_update) return;  // known since the synchronisation
+        if (!enter_stretch(ev.variant.enabled.ip, false)) return;
+        e.kind = EventKind::enabled;
+        e.ip = ev.variant.enabled.ip;
+        break;
+      }
+      case ptev_disabled:
+        if (ev.status_update) {
+          leave_stretch();
+          return;
+        }
+        e.kind = EventKind::disabled;
+        if (!ev.ip_suppressed) e.to = ev.variant.disabled.ip;
+        break;
+      case ptev_async_disabled:
+        e.kind = EventKind::async_disabled;
+        e.ip = ev.variant.async_disabled.at;
+        if (!ev.ip_suppressed) e.to = ev.variant.async_disabled.ip;
+        break;
+      case ptev_async_branch:
+        e.kind = EventKind::async_branch;
+        e.ip = ev.variant.async_branch.from;
+        if (!ev.ip_suppressed) e.to = ev.variant.async_branch.to;
+        break;
+      case ptev_overflow:
+        overflow(ev);
+        return;
+      case ptev_paging:
+      case ptev_async_paging:
+        if (ev.status_update) return;
+        e.kind = EventKind::paging;
+        e.to = ev.type == ptev_paging ? ev.variant.paging.cr3 : ev.variant.async_paging.cr3;
+        break;
+      case ptev_exec_mode: {
+        const pt_exec_mode before = std::exchange(mode_, ev.variant.exec_mode.mode);
+        if (ev.status_update || before == mode_ || before == ptem_unknown) return;
+        e.kind = EventKind::exec_mode;
+        e.count = static_cast<uint32_t>(bits_of(mode_));
+        if (!ev.ip_suppressed) e.ip = ev.variant.exec_mode.ip;
+        break;
+      }
+      case ptev_tsx:
+        if (ev.status_update) return;
+        e.kind = EventKind::tsx;
+        e.count = ev.variant.tsx.speculative | ev.variant.tsx.aborted << 1;
+        if (!ev.ip_suppressed) e.ip = ev.variant.tsx.ip;
+        break;
+      case ptev_stop:
+        e.kind = EventKind::stopped;
+        break;
+      case ptev_ptwrite:
+        e.kind = EventKind::ptwrite;
+        e.to = ev.variant.ptwrite.payload;
+        if (!ev.ip_suppressed) e.ip = ev.variant.ptwrite.ip;
+        break;
+      default:
+        return;  // power, VMCS and maintenance events are not part of a flow
+    }
+    place(e);
+    if (stretch_ != kNone) {
+      const Stretch& st = all[stretch_];
+      if (e.kind == EventKind::enabled) {
+        e.offset = st.begin;
+        e.time = st.begin_time;
+      } else if (e.kind == EventKind::disabled || e.kind == EventKind::async_disabled) {
+        e.offset = st.end;
+        e.time = st.end_time;
+      }
+    }
+    emit(e);
+    if (e.kind == EventKind::disabled || e.kind == EventKind::async_disabled) leave_stretch();
+  }
+
+  void overflow(const pt_event& ev) {
+    const bool resolved_on = !ev.ip_suppressed;
+    // The packets of the OVF and of what resolves it are the packet scan's gap; it starts where the last stretch ended.
+    Event e;
+    e.kind = EventKind::overflow;
+    if (resolved_on) e.to = ev.variant.overflow.ip;
+    place(e);
+    if (stretch_ != kNone) e.offset = trace_.map.stretches[stretch_].end;
+    emit(e);
+    Event g = e;
+    g.kind = EventKind::gap;
+    g.cause = GapCause::pt_overflow;
+    g.to = 0;
+    leave_stretch();
+    if (resolved_on) {
+      g.time.latest = std::max(g.time.latest, window(samples_[1], position()).latest);
+      emit(g);
+      (void)enter_stretch(ev.variant.overflow.ip, false);
+    } else {
+      const size_t after = trace_.stretch_at(e.offset);
+      const size_t next = after < trace_.map.stretches.size() ? after + 1 : 0;
+      if (next < trace_.map.stretches.size())
+        g.time.latest = std::max(g.time.latest, trace_.map.stretches[next].begin_time.earliest);
+      emit(g);
+    }
+  }
+
+  void take_block() {
+    pt_block b;
+    b.ninsn = 0;
+    b.ip = 0;
+    const int status = pt_blk_next(decoder_.get(), &b, sizeof b);
+    sample_position();
+    if (b.ninsn > 0 && stretch_ == kNone) {
+      // Packets say that tracing is off here: malformed trace, such as a PSB+ with a FUP that nothing announces.
+      fail(status == -pte_eos ? status : -pte_bad_status_update, b.ip);
+      return;
+    }
+    if (b.ninsn > 0 && runs_branch_again(b.ip)) {
+      fail(-pte_noip, b.ip);
+      return;
+    }
+    if (b.ninsn > 0) {
+      Event e;
+      e.kind = EventKind::block;
+      e.end = block_end(b);
+      e.count = b.ninsn;
+      e.ip = b.ip;
+      e.last_ip = b.end_ip;
+      place(e);
+      emit(e);
+      last_block_ = e;
+      const bool free_of_trace =
+          e.end == BlockEnd::none || e.end == BlockEnd::direct_jump || e.end == BlockEnd::direct_call;
+      if (!free_of_trace) {
+        circle_.reset();
+      } else if (status >= 0 && circle_.is_circle(b.ip)) {
+        fail(-pte_bad_query, b.ip);
+        return;
+      }
+    }
+    if (status < 0) {
+      fail(status, status == -pte_nomap ? missing_ip(b) : b.ninsn > 0 ? b.end_ip : b.ip);
+      return;
+    }
+    status_ = status;
+  }
+
+  /// A TIP may come without an IP; libipt 2.0.5 then says so for code that it meets for the first time, but runs the branch
+  /// again when it knows the code. True when a block that starts at ip is such a second run.
+  bool runs_branch_again(uint64_t ip) const {
+    const BlockEnd end = last_block_.end;
+    if (ip != last_block_.last_ip || (end != BlockEnd::near_ret && end != BlockEnd::indirect_call &&
+                                      end != BlockEnd::indirect_jump && end != BlockEnd::far_transfer))
+      return false;
+    // A branch to itself is as good as never seen, so there is time to look at the packets.
+    const PacketDecoder d = packet_decoder(samples_[0]);
+    pt_packet packet;
+    uint64_t offset = 0;
+    while (d && pt_pkt_get_offset(d.get(), &offset) >= 0 && offset < position() &&
+           pt_pkt_next(d.get(), &packet, sizeof packet) >= 0) {
+      if (packet.type == ppt_tip && packet.payload.ip.ipc == pt_ipc_suppressed) return true;
+    }
+    return false;
+  }
+
+  BlockEnd block_end(const pt_block& b) {
+    switch (b.iclass) {
+      case ptic_return:
+        return BlockEnd::near_ret;
+      case ptic_cond_jump:
+        return BlockEnd::cond_branch;
+      case ptic_far_call:
+      case ptic_far_return:
+      case ptic_far_jump:
+        return BlockEnd::far_transfer;
+      case ptic_other:
+      case ptic_ptwrite:
+        return BlockEnd::none;
+      case ptic_call:
+      case ptic_jump:
+      case ptic_error:
+        break;
+    }
+    // libipt does not say whether a jump or call is direct; each one is looked at once.
+    CallKind& k = call_kinds_[(b.end_ip ^ b.end_ip >> 12) % kCallKinds];
+    if (k.ip != b.end_ip || k.code != code_.get()) {
+      k.ip = b.end_ip;
+      k.code = code_.get();
+      k.end = last_insn(b).end;
+    }
+    return k.end;
+  }
+
+  X86Insn last_insn(const pt_block& b) const {
+    if (b.truncated)
+      return decode_x86(ByteSpan(b.raw, std::min<size_t>(b.size, sizeof b.raw)), Ip(b.end_ip), bits_of(b.mode));
+    return code_ ? decode_x86(*code_, Ip(b.end_ip), bits_of(b.mode)) : X86Insn{};
+  }
+
+  /// The address whose code is missing, when it is known.
+  uint64_t missing_ip(const pt_block& b) const {
+    if (b.ninsn == 0) return b.ip;
+    const X86Insn i = last_insn(b);
+    if (i.length == 0) return 0;
+    switch (i.end) {
+      case BlockEnd::none:
+        return b.end_ip + i.length;
+      case BlockEnd::direct_jump:
+      case BlockEnd::direct_call:
+        return i.target;
+      default:
+        return 0;
+    }
+  }
+
+  // ---- errors
+  void fail(int status, uint64_t ip) {
+    if (status == -pte_eos) {
+      end_range();
+      return;
+    }
+    const GapCause cause = status == -pte_nomap           ? GapCause::image_missing
+                           : status == -pte_not_supported ? GapCause::unsupported
+                                                          : GapCause::desync;
+    const Range& r = ranges_[range_];
+    const auto& all = trace_.map.stretches;
+    uint64_t at = position();
+    const uint64_t psb = find_psb(trace_.bytes, std::max(at, sync_ + 1), r.end);
+    if (resync_ == Resync::earliest) {
+      size_t s = at == 0 ? 0 : trace_.stretch_at(at - 1) + 1;
+      if (at != 0 && s > all.size()) s = 0;  // no stretch begins before: the first one is next
+      for (; s < all.size() && all[s].begin < psb; ++s) {
+        if (all[s].start == StretchStart::resync || all[s].begin_ip == 0) continue;
+        gap(cause, at, all[s].begin, ip);
+        leave_stretch();
+        if (sync_at_stretch(s)) return;
+        at = all[s].begin;
+        break;
+      }
+    }
+    gap(cause, at, psb, ip);
+    sync_at_psb(psb);
+  }
+
+  // ---- events
+  TscInterval window(uint64_t first, uint64_t last) {
+    if (first != window_first_ || last != window_last_) {
+      window_ = trace_.times.window(first, last);
+      window_first_ = first;
+      window_last_ = last;
+    }
+    return window_;
+  }
+
+  /// Where and when: between the packet before the last one that libipt used and the next one it will use, and inside
+  /// the stretch.
+  void place(Event& e) {
+    e.offset = position();
+    e.time = window(samples_[0], position());
+    if (stretch_ == kNone) return;
+    const Stretch& st = trace_.map.stretches[stretch_];
+    e.offset = std::clamp(e.offset, st.begin + 1, st.end);
+    e.time.earliest = std::max(e.time.earliest, st.begin_time.earliest);
+    e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, st.end_time.latest));
+  }
+
+  void gap(GapCause cause, uint64_t from, uint64_t to, uint64_t ip) {
+    Event e;
+    e.kind = EventKind::gap;
+    e.cause = cause;
+    e.ip = ip;
+    e.count = saturate(to > from ? to - from : 0);
+    place(e);
+    if (stretch_ == kNone) e.offset = from;
+    e.time.latest = std::max(e.time.latest, trace_.times.window(from, std::max(from, to)).latest);
+    emit(e);
+  }
+
+  /// What the packet scan knows to be missing before offset. Overflows and malformed packets are not repeated: libipt
+  /// meets them too.
+  void emit_packet_gaps(uint64_t offset) {
+    const auto& gaps = trace_.map.gaps;
+    for (; gap_ < gaps.size() && gaps[gap_].offset < offset; ++gap_) {
+      if (gaps[gap_].cause == GapCause::not_captured || gaps[gap_].cause == GapCause::cut) emit(gaps[gap_]);
+    }
+  }
+
+  void emit(Event e) {
+    // Events are in the order in which things happened, so what bounds one from below bounds all later ones.
+    e.time.earliest = std::max(e.time.earliest, last_time_.earliest);
+    e.time.latest = std::max(e.time.latest, last_time_.latest);
+    last_time_ = e.time;
+    ready_.push_back(e);
+  }
+
+  const PtTrace& trace_;
+  pt_config config_;
+  Resync resync_;
+  ImageSelector& images_;
+  std::shared_ptr<IptCode> code_cache_;
+
+  std::vector<Range> ranges_;  // between cuts; libipt sees one at a time
+  size_t range_ = 0;
+  std::unique_ptr<pt_block_decoder, DecoderDeleter> decoder_;
+  bool synced_ = false, done_ = false;
+  uint64_t start_ = 0;  // look for a PSB from here
+  uint64_t sync_ = 0;   // where libipt was synchronised
+  int status_ = 0;
+  pt_exec_mode mode_ = ptem_unknown;  // as the last MODE.Exec said
+  std::vector<uint8_t> copy_;         // of the range, once a PSB+ had to be written into it
+  uint64_t patch_at_ = kNone;         // in copy_
+  size_t patch_size_ = 0;
+
+  std::array<uint64_t, 3> samples_{};  // the last three different read positions of libipt
+  size_t stretch_ = kNone;             // where the flow is
+  size_t resumed_ = kNone;             // where sync_at_stretch() went, until libipt says so
+  size_t gap_ = 0;                     // next of map.gaps
+  std::shared_ptr<const CodeImage> code_;
+  std::shared_ptr<pt_image> image_;
+  std::vector<CallKind> call_kinds_;
+  CircleGuard circle_;
+  Event last_block_;  // while nothing but blocks came since
+
+  uint64_t window_first_ = kNone, window_last_ = kNone;
+  TscInterval window_;
+  TscInterval last_time_{Tsc::min(), Tsc::min()};
+  std::vector<Event> ready_;  // made and not yet handed out, from taken_ on
+  size_t taken_ = 0;
+};
+
+}  // namespace
+
+PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts) {
+  PtTrace t;
+  t.bytes = bytes;
+  std::sort(cuts.begin(), cuts.end());
+  for (uint64_t cut : cuts)
+    if (cut > 0 && cut < bytes.size() && (t.cuts.empty() || t.cuts.back() != cut)) t.cuts.push_back(cut);
+  t.times = TimeMap::build(bytes, time, t.cuts);
+  t.map = find_stretches(bytes, t.times, t.cuts);
+  return t;
+}
+
+size_t PtTrace::stretch_at(uint64_t offset) const {
+  const auto& s = map.stretches;
+  const auto it =
+      std::upper_bound(s.begin(), s.end(), offset, [](uint64_t o, const Stretch& st) { return o < st.begin; });
+  return it == s.begin() ? s.size() : static_cast<size_t>(it - s.begin()) - 1;
+}
+
+Result<std::unique_ptr<FlowDecoder>> make_libipt_decoder(const PtTrace& trace, const DecodeConfig& config,
+                                                         ImageSelector& images, std::shared_ptr<IptCode> code) {
+  pt_config c;
+  pt_config_init(&c);
+  c.cpu.vendor = config.cpu.intel ? pcv_intel : pcv_unknown;
+  c.cpu.family = config.cpu.family;
+  c.cpu.model = config.cpu.model;
+  c.cpu.stepping = config.cpu.stepping;
+  c.mtc_freq = config.options.mtc_period;
+  c.nom_freq = config.cpu.nominal_ratio;
+  c.cpuid_0x15_eax = config.cpu.tsc_ctc_den;
+  c.cpuid_0x15_ebx = config.cpu.tsc_ctc_num;
+  c.flags.variant.block.end_on_call = 1;  // so that a block's instructions are contiguous
+  c.flags.variant.block.end_on_jump = 1;
+  // Nearly all Intel big cores have BDM70; a CPU that libipt does not know is taken for one of them, since the
+  // workaround changes nothing on a CPU without the erratum.
+  if (config.cpu.intel && (config.cpu.family == 0 || pt_cpu_errata(&c.errata, &c.cpu) < 0)) c.errata.bdm70 = 1;
+
+  static uint8_t probe[16] = {};
+  c.begin = probe;
+  c.end = probe + sizeof probe;
+  pt_block_decoder* test = pt_blk_alloc_decoder(&c);
+  if (!test)
+    return Error{Errc::unsupported, "cannot decode this trace: libipt rejects its configuration",
+                 "cpu family " + std::to_string(config.cpu.family) + " model " + std::to_string(config.cpu.model),
+                 "check the CPU and the timing constants stored with the trace"};
+  pt_blk_free_decoder(test);
+  return std::unique_ptr<FlowDecoder>(std::make_unique<LibiptEngine>(trace, c, config.resync, images, std::move(code)));
+}
+
+}  // namespace hindcast::decode

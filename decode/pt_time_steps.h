@@ -1,0 +1,82 @@
+// A step function over a stream, offset to TSC, in 8 bytes a step: what TimeMap stores its bounds in.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <vector>
+
+namespace hindcast::decode {
+
+/// Pairs (key, value) with keys strictly and values never decreasing, kept as 32-bit differences to the first pair of
+/// their run. A run ends where a difference no longer fits: at 4 GHz after a second.
+class TimeSteps {
+ public:
+  bool empty() const { return steps_.empty(); }
+  size_t size() const { return steps_.size(); }
+  uint64_t last_key() const { return runs_.back().key + steps_.back().key; }
+  uint64_t last_value() const { return runs_.back().value + steps_.back().value; }
+
+  /// key > last_key(), value >= last_value().
+  void append(uint64_t key, uint64_t value) {
+    constexpr uint64_t kMax = std::numeric_limits<uint32_t>::max();
+    if (runs_.empty() || key - runs_.back().key > kMax || value - runs_.back().value > kMax)
+      runs_.push_back({key, value, steps_.size()});
+    steps_.push_back(
+        {static_cast<uint32_t>(key - runs_.back().key), static_cast<uint32_t>(value - runs_.back().value)});
+  }
+  void pop() {
+    steps_.pop_back();
+    if (runs_.back().first == steps_.size()) runs_.pop_back();
+  }
+
+  /// The value of the last pair whose key is at most `key`.
+  std::optional<uint64_t> at_or_before(uint64_t key) const {
+    const size_t n = count_until(key);
+    if (n == 0) return std::nullopt;
+    return value_of(n - 1);
+  }
+  /// The value of the first pair whose key is at least `key`.
+  std::optional<uint64_t> at_or_after(uint64_t key) const {
+    const size_t n = key == 0 ? 0 : count_until(key - 1);
+    if (n == steps_.size()) return std::nullopt;
+    return value_of(n);
+  }
+  void shrink() {
+    runs_.shrink_to_fit();
+    steps_.shrink_to_fit();
+  }
+
+ private:
+  struct Run {
+    uint64_t key, value;
+    size_t first;  // index in steps_
+  };
+  struct Step {
+    uint32_t key, value;  // less the run's
+  };
+
+  /// How many pairs have a key of at most `key`.
+  size_t count_until(uint64_t key) const {
+    const auto run =
+        std::upper_bound(runs_.begin(), runs_.end(), key, [](uint64_t k, const Run& r) { return k < r.key; });
+    if (run == runs_.begin()) return 0;
+    const auto first = steps_.begin() + static_cast<ptrdiff_t>(run[-1].first);
+    const auto last = run == runs_.end() ? steps_.end() : steps_.begin() + static_cast<ptrdiff_t>(run->first);
+    const uint64_t offset = key - run[-1].key;
+    const auto step = std::upper_bound(first, last, offset, [](uint64_t k, const Step& s) { return k < s.key; });
+    return static_cast<size_t>(step - steps_.begin());
+  }
+  uint64_t value_of(size_t index) const {
+    const auto next =
+        std::upper_bound(runs_.begin(), runs_.end(), index, [](size_t i, const Run& r) { return i < r.first; });
+    const size_t run = static_cast<size_t>(next - runs_.begin()) - 1;  // the first run begins at index 0
+    return runs_[run].value + steps_[index].value;
+  }
+
+  std::vector<Run> runs_;
+  std::vector<Step> steps_;
+};
+
+}  // namespace hindcast::decode

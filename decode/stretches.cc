@@ -1,0 +1,275 @@
+#include "decode/stretches.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "decode/packet_scan.h"
+
+namespace hindcast::decode {
+namespace {
+
+/// Packets that may stand between a PSB+'s FUP and the TIP.PGE that it announces.
+bool may_precede_announced_pge(Kind kind) {
+  switch (kind) {
+    case Kind::pad:
+    case Kind::psbend:
+    case Kind::tsc:
+    case Kind::cbr:
+    case Kind::tma:
+    case Kind::mtc:
+    case Kind::cyc:
+    case Kind::mnt:
+    case Kind::pip:
+    case Kind::vmcs:
+    case Kind::mode_exec:
+    case Kind::mode_tsx:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool announces_pge(PacketReader ahead) {
+  Packet p;
+  while (ahead.next(p) == Step::ok)
+    if (!may_precede_announced_pge(p.kind)) return p.kind == Kind::tip_pge;
+  return false;
+}
+
+/// The state machine over one stream.
+class Scanner {
+ public:
+  Scanner(uint64_t size, const TimeMap& times) : size_(size), times_(times) {}
+
+  void packet(const Packet& p, const PacketScan& scan) {
+    const uint64_t ip = expand_ip(last_ip_, p);
+    switch (p.kind) {
+      case Kind::psb:
+        begin_psb(p.offset);
+        break;
+      case Kind::psbend:
+        end_psb(p.offset);
+        break;
+      case Kind::fup:
+        fup(p, ip, scan);
+        break;
+      case Kind::tip_pge:
+        pge(p, ip);
+        break;
+      case Kind::tip_pgd:
+        pgd(p, ip);
+        break;
+      case Kind::tnt:
+      case Kind::tnt_long:
+      case Kind::tip:
+        branch(p.offset);
+        break;
+      case Kind::ovf:
+        overflow(p.offset);
+        break;
+      case Kind::ptw:
+      case Kind::exstop:
+      case Kind::bep:
+        next_fup_is_bound_ = p.detail != 0;
+        break;
+      case Kind::trig:
+        next_fup_is_bound_ = p.payload & 0x80;
+        break;
+      case Kind::mode_tsx:  // an abort's FUP is an asynchronous event's; that of begin and commit only gives the place
+        if (!in_psb_) next_fup_is_bound_ = !(p.payload & 2);
+        break;
+      default:
+        break;
+    }
+  }
+
+  void lost(const LostRange& range) {
+    using Why = LostRange::Why;
+    close_gap(range.from);
+    const bool truncated = range.why == Why::truncated;
+    turn_off(range.from, truncated ? StretchEnd::end : range.why == Why::cut ? StretchEnd::cut : StretchEnd::desync);
+    const GapCause cause = truncated               ? GapCause::cut
+                           : range.why == Why::bad ? GapCause::desync
+                                                   : GapCause::not_captured;
+    add_gap(cause, range.from, range.to);
+    state_ = State::unknown;
+    in_psb_ = false;
+    forget_fup();
+  }
+
+  StretchMap finish() {
+    close_gap(size_);
+    turn_off(size_, StretchEnd::end);
+    return std::move(map_);
+  }
+
+ private:
+  enum class State : uint8_t { unknown, off, on };
+
+  void begin_psb(uint64_t offset) {
+    sync_ = psb_ = offset;
+    in_psb_ = true;
+    psb_says_on_ = false;
+    forget_fup();
+  }
+
+  /// A PSB+ without a FUP (or with one that only announces a TIP.PGE) says that tracing is off.
+  void end_psb(uint64_t offset) {
+    if (!std::exchange(in_psb_, false) || psb_says_on_) return;
+    if (state_ == State::on) {  // the TIP.PGD was lost without a mark
+      turn_off(psb_, StretchEnd::desync);
+      add_gap(GapCause::desync, psb_, offset);
+    } else {
+      close_gap(offset);
+    }
+    state_ = State::off;
+  }
+
+  void fup(const Packet& p, uint64_t ip, const PacketScan& scan) {
+    if (in_psb_) {
+      if (!p.has_ip() || announces_pge(scan.look_ahead())) return;
+      psb_says_on_ = true;
+      if (state_ == State::off && !gap_open_) add_gap(GapCause::desync, psb_, p.offset);  // a TIP.PGE was lost
+      if (state_ != State::on) turn_on(p.offset, ip, overflowed_ ? StretchStart::overflow : StretchStart::resync);
+      return;
+    }
+    if (overflowed_ && state_ == State::unknown) {
+      turn_on(p.offset, p.has_ip() ? ip : 0, StretchStart::overflow);
+      return;
+    }
+    if (std::exchange(next_fup_is_bound_, false)) return;
+    async_ip_ = p.has_ip() ? ip : 0;
+    async_ = true;
+  }
+
+  void pge(const Packet& p, uint64_t ip) {
+    in_psb_ = false;  // its PSBEND is missing
+    turn_on(p.offset, p.has_ip() ? ip : 0, StretchStart::enabled);
+  }
+
+  void pgd(const Packet& p, uint64_t ip) {
+    in_psb_ = false;
+    if (state_ != State::on) {
+      stray(p.offset);
+      return;
+    }
+    Stretch& s = open_;
+    s.end_to = p.has_ip() ? ip : 0;
+    s.end_ip = async_ ? async_ip_ : 0;
+    turn_off(p.offset, async_ ? StretchEnd::async_disabled : StretchEnd::disabled);
+    forget_fup();
+  }
+
+  void branch(uint64_t offset) {
+    in_psb_ = false;
+    forget_fup();  // FUP, TIP: an asynchronous event inside the trace
+    if (state_ == State::on)
+      open_.flow = true;
+    else
+      stray(offset);
+  }
+
+  void overflow(uint64_t offset) {
+    turn_off(offset, StretchEnd::overflow);
+    close_gap(offset);
+    open_gap(GapCause::pt_overflow, offset);
+    state_ = State::unknown;
+    overflowed_ = true;
+    in_psb_ = false;  // OVF may stand in for PSBEND
+    forget_fup();
+  }
+
+  /// A packet that only traced execution makes, while tracing is off or unknown.
+  void stray(uint64_t offset) {
+    if (!gap_open_) open_gap(GapCause::desync, offset);
+    forget_fup();
+  }
+
+  void turn_on(uint64_t offset, uint64_t ip, StretchStart start) {
+    if (state_ == State::on) {  // the TIP.PGD was lost without a mark
+      turn_off(offset, StretchEnd::desync);
+      add_gap(GapCause::desync, offset, offset);
+    }
+    close_gap(offset);
+    open_ = Stretch{};
+    open_.begin = offset;
+    open_.sync = sync_;
+    open_.begin_ip = ip;
+    open_.start = start;
+    state_ = State::on;
+    overflowed_ = false;
+    forget_fup();
+  }
+
+  void turn_off(uint64_t offset, StretchEnd how) {
+    if (state_ != State::on) return;
+    open_.end = offset;
+    open_.how = how;
+    open_.begin_time = times_.at(open_.begin);
+    open_.end_time = times_.at(offset);
+    map_.stretches.push_back(open_);
+    state_ = State::off;
+  }
+
+  void open_gap(GapCause cause, uint64_t offset) {
+    gap_open_ = true;
+    gap_cause_ = cause;
+    gap_from_ = offset;
+  }
+  void close_gap(uint64_t offset) {
+    overflowed_ = false;
+    if (std::exchange(gap_open_, false)) add_gap(gap_cause_, gap_from_, offset);
+  }
+  void add_gap(GapCause cause, uint64_t from, uint64_t to) {
+    Event gap;
+    gap.kind = EventKind::gap;
+    gap.cause = cause;
+    gap.offset = from;
+    gap.count = static_cast<uint32_t>(std::min<uint64_t>(to - from, std::numeric_limits<uint32_t>::max()));
+    gap.time = times_.window(from, to);
+    map_.gaps.push_back(gap);
+  }
+  void forget_fup() { async_ = next_fup_is_bound_ = false; }
+
+  const uint64_t size_;
+  const TimeMap& times_;
+  StretchMap map_;
+  LastIp last_ip_;
+  State state_ = State::unknown;
+  Stretch open_;       // while state_ is on
+  uint64_t sync_ = 0;  // the last PSB
+  uint64_t psb_ = 0;   // the PSB+ being read
+  bool in_psb_ = false;
+  bool psb_says_on_ = false;
+  bool overflowed_ = false;  // an OVF that nothing has resolved yet
+  bool async_ = false;       // a FUP that a TIP.PGD may follow
+  uint64_t async_ip_ = 0;
+  bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, BEP, TRIG or MODE.TSX before it
+  bool gap_open_ = false;
+  GapCause gap_cause_ = GapCause::none;
+  uint64_t gap_from_ = 0;
+};
+
+}  // namespace
+
+StretchMap find_stretches(ByteSpan trace, const TimeMap& times, std::span<const uint64_t> cuts) {
+  Scanner scanner(trace.size(), times);
+  PacketScan scan(trace, cuts);
+  Packet packet;
+  LostRange range;
+  for (;;) {
+    switch (scan.next(packet, range)) {
+      case PacketScan::Found::packet:
+        scanner.packet(packet, scan);
+        break;
+      case PacketScan::Found::lost:
+        scanner.lost(range);
+        break;
+      case PacketScan::Found::end:
+        return scanner.finish();
+    }
+  }
+}
+
+}  // namespace hindcast::decode

@@ -1,0 +1,69 @@
+// Cuts one CPU's stream into stretches of traced execution by reading packets alone; no code bytes are needed.
+//
+// A stretch is the unit of thread attribution: user-only tracing turns off at every kernel entry, so one stretch
+// belongs to one thread. What lies between stretches is either tracing that was off on purpose or a typed gap.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/pt_time.h"
+#include "hindcast/bytes.h"
+#include "hindcast/event.h"
+#include "hindcast/units.h"
+
+namespace hindcast::decode {
+
+enum class StretchStart : uint8_t {
+  enabled,  // TIP.PGE
+  resync,   // a PSB+'s FUP where tracing was not known to be on (mostly after a synchronisation): it ran before, unseen
+  overflow,  // the FUP that resolves an OVF while tracing is on
+};
+
+enum class StretchEnd : uint8_t {
+  disabled,        // TIP.PGD alone: the branch before it left the trace (SYSCALL, far transfer, filter)
+  async_disabled,  // FUP, TIP.PGD: interrupted before end_ip ran
+  overflow,        // OVF: it ran on, unseen
+  desync,          // a malformed packet, or a packet that cannot come here: it may have run on
+  cut,             // an earlier freeze stopped the ring here
+  end,             // the stream ended, or its last packet is cut short; it may have run on
+};
+
+/// One run of traced execution. Offsets are bytes in the stream, at the first byte of a packet.
+struct Stretch {
+  uint64_t begin = 0;  // the packet that turned tracing on: TIP.PGE, or a FUP (see StretchStart)
+  uint64_t end =
+      0;  // the packet that ended it: TIP.PGD, OVF, the one that contradicts; else where packets end. > begin
+  uint64_t sync = 0;      // the last PSB before begin: a decoder that knows nothing can start there
+  uint64_t begin_ip = 0;  // where it started; 0 when the packet had its IP suppressed
+  uint64_t end_ip = 0;    // async_disabled: the instruction that did not run; else 0
+  uint64_t end_to = 0;    // TIP.PGD's own IP when it has one (kernel or filter boundary); else 0
+  StretchStart start = StretchStart::enabled;
+  StretchEnd how = StretchEnd::end;
+  bool flow = false;       // at least one TNT or TIP in between
+  TscInterval begin_time;  // of the packet at begin
+  TscInterval end_time;    // of the packet at end, or of what would come there
+};
+
+/// stretches in stream order, disjoint. gaps in stream order, disjoint: Events of kind gap with offset, count (bytes,
+/// saturating), cause and time (the whole range):
+///   not_captured  before the first PSB; from an earlier freeze's cut to the next PSB
+///   pt_overflow   from OVF to the packet that tells whether tracing is on
+///   desync        from a malformed or contradictory packet to where the state is known again
+///   cut           a last packet that is cut short
+struct StretchMap {
+  std::vector<Stretch> stretches;
+  std::vector<Event> gaps;
+};
+
+/// Never fails: damage becomes gaps. One pass, O(bytes); memory in proportion to what is found.
+///   trace  one CPU's bytes, oldest first; work begins at the first PSB.
+///   times  TimeMap of the same bytes and cuts.
+///   cuts   StreamInfo::cuts: where earlier freezes cut the ring; work resumes at the next PSB after each.
+/// A PSB+ sent while tracing is off may hold a FUP that announces the TIP.PGE that follows (erratum BDM70, SKD024,
+/// SKL021, KBL021): such a FUP starts no stretch. On CPUs without the erratum that sequence cannot occur, so the rule is
+/// always on. Source: SDM Vol. 3C, "Intel Processor Trace": PSB, OVF, FUP, TIP.PGE, TIP.PGD packet definitions.
+StretchMap find_stretches(ByteSpan trace, const TimeMap& times, std::span<const uint64_t> cuts = {});
+
+}  // namespace hindcast::decode
