@@ -1,0 +1,51 @@
+#include "server/bundle_source.h"
+
+#include <algorithm>
+
+namespace hindcast::server {
+namespace {
+
+SharedBytes share(std::shared_ptr<const std::vector<uint8_t>> bytes) {
+  const ByteSpan span(*bytes);
+  return {std::move(bytes), span};
+}
+
+}  // namespace
+
+Result<SharedBytes> BundleSource::stream(uint32_t id) {
+  if (auto kept = streams_[id].lock()) return share(std::move(kept));
+  auto read = reader_.read_stream(snapshot_, id);
+  if (!read.ok() && read.error().code == Errc::corrupt) read = read_damaged(id, read.error());
+  if (!read.ok()) return std::move(read).error();
+  auto bytes = std::make_shared<const Bytes>(std::move(read).value());
+  streams_[id] = bytes;
+  return share(std::move(bytes));
+}
+
+Result<SharedBytes> BundleSource::image(uint32_t id) {
+  if (auto kept = images_[id].lock()) return share(std::move(kept));
+  HC_TRY(Bytes read, reader_.read_image(snapshot_, id));
+  auto bytes = std::make_shared<const Bytes>(std::move(read));
+  images_[id] = bytes;
+  return share(std::move(bytes));
+}
+
+Result<BundleSource::Bytes> BundleSource::read_damaged(uint32_t id, const Error& why) const {
+  const auto& streams = reader_.snapshot(snapshot_).streams;
+  const auto info = std::find_if(streams.begin(), streams.end(), [&](const StreamInfo& s) { return s.id == id; });
+  if (info == streams.end()) return why;
+  HC_TRY(const auto salvage, reader_.salvage_stream(snapshot_, id));
+  Bytes out;
+  for (const auto& piece : salvage.pieces) {
+    if (piece.offset > info->bytes || piece.bytes.size() > info->bytes - piece.offset) return why;
+    if (piece.offset != out.size()) {
+      if (info->kind != StreamKind::pt) return out;
+      out.resize(static_cast<size_t>(piece.offset), kDamageFill);
+    }
+    out.insert(out.end(), piece.bytes.begin(), piece.bytes.end());
+  }
+  if (info->kind == StreamKind::pt) out.resize(static_cast<size_t>(info->bytes), kDamageFill);
+  return out;
+}
+
+}  // namespace hindcast::server

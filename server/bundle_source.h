@@ -1,0 +1,34 @@
+// The streams and images of one snapshot of a bundle, as decoding wants them: whole and kept while somebody holds them.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "hindcast/decoder.h"
+#include "transport/bundle_reader.h"
+
+namespace hindcast::server {
+
+/// A PT stream with damaged chunks is handed out all the same, its broken ranges filled with kDamageFill: a byte that
+/// begins no packet, so that decoding stops there and resumes at the next PSB, with a gap between. Damaged sideband is
+/// cut at the first broken byte, since records cannot be found again behind it. Damaged images are an error.
+class BundleSource : public ByteSource {
+ public:
+  /// The reader is borrowed for the object's life.
+  BundleSource(const transport::BundleReader& reader, size_t snapshot) : reader_(reader), snapshot_(snapshot) {}
+
+  Result<SharedBytes> stream(uint32_t id) override;
+  Result<SharedBytes> image(uint32_t id) override;
+
+  static constexpr uint8_t kDamageFill = 0x05;
+
+ private:
+  using Bytes = std::vector<uint8_t>;
+  Result<Bytes> read_damaged(uint32_t id, const Error& why) const;
+
+  const transport::BundleReader& reader_;
+  size_t snapshot_;
+  std::map<uint32_t, std::weak_ptr<const Bytes>> streams_, images_;
+};
+
+}  // namespace hindcast::server

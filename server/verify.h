@@ -1,0 +1,19 @@
+// Is a bundle whole, does every stream decode, and does each thread equal the truth?
+#pragma once
+
+#include <functional>
+
+#include "server/open_snapshot.h"
+#include "server/query.h"
+#include "transport/bundle_reader.h"
+
+namespace hindcast::server {
+
+/// open gives the snapshots on demand; all is borrowed for the call. Errors: a truth folder that cannot be read.
+Result<VerifyReport> verify_bundle(const transport::BundleReader& reader,
+                                   const std::function<Result<OpenSnapshot*>(size_t)>& open,
+                                   const VerifyQuestion& question, const Progress& progress);
+
+std::vector<DamageRow> damage_rows(const std::vector<transport::BundleReader::Damage>& damage);
+
+}  // namespace hindcast::server

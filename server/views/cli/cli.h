@@ -1,0 +1,78 @@
+// The command line `hindcast`: one function per command, each a reader of query.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/query.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hindcast::server::cli {
+
+enum ExitCode : int { kDone = 0, kFailed = 1, kMisused = 2 };
+
+/// argv as main() gets it. Data goes to stdout, words to stderr. Returns an ExitCode, or for `record` the exit code of what
+/// was recorded.
+int run(int argc, const char* const* argv);
+
+/// What a command was asked to do, filled by the parser before the command runs.
+struct Request {
+  std::string file;
+  std::string output;
+  bool json = false;
+  bool verbose = false;
+  size_t snapshot = 0;
+  std::optional<int32_t> pid, tid;
+  std::optional<uint32_t> cpu, stream;
+  std::string time;    // "A,B"
+  uint64_t limit = 0;  // 0: none
+  std::vector<std::string> debug_dirs;
+  std::vector<std::string> rest;  // record: the program and its arguments
+};
+
+using Command = std::function<int()>;
+
+/// Each adds its subcommand; when it is the one typed, `chosen` is set to what runs it. request outlives both.
+void add_record(CLI::App& app, Request& request, Command& chosen);
+void add_ls(CLI::App& app, Request& request, Command& chosen);
+void add_show(CLI::App& app, Request& request, Command& chosen);
+void add_calls(CLI::App& app, Request& request, Command& chosen);
+void add_dump(CLI::App& app, Request& request, Command& chosen);
+void add_verify(CLI::App& app, Request& request, Command& chosen);
+void add_import(CLI::App& app, Request& request, Command& chosen);
+void add_doctor(CLI::App& app, Request& request, Command& chosen);
+
+/// Flags that several commands share, with the same words everywhere.
+void add_file(CLI::App& sub, Request& request);
+void add_json(CLI::App& sub, Request& request);
+void add_time(CLI::App& sub, Request& request);
+void add_thread_flags(CLI::App& sub, Request& request);
+void add_snapshot(CLI::App& sub, Request& request);
+
+/// Says an Error on stderr; kMisused for Errc::usage, else kFailed.
+int fail(const Error& error);
+/// A line of words on stderr.
+void say(const std::string& words);
+
+/// Opens request.file.
+Result<std::unique_ptr<Query>> open(const Request& request);
+
+/// The overview of the snapshot that was asked for, with a bar while it is read.
+Result<const Overview*> read_overview(Query& query, const Request& request);
+
+/// The thread that -p and -t mean. With neither: the only thread that has trace, or nothing when there are several.
+/// Errors: not_found with what there is; usage for a pid with several threads.
+Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request& request);
+
+/// The executable `name` next to our own, else by PATH; empty when neither has it.
+std::string find_program(const std::string& name);
+/// Runs it, passing signals on to it; its exit code, or 128 + N when signal N ended it.
+Result<int> run_program(const std::string& path, const std::vector<std::string>& args);
+
+}  // namespace hindcast::server::cli

@@ -1,0 +1,106 @@
+// hindcast record: run a program under capture. The capturing is hindcastd's; this finds it and a file name.
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "hindcast/pt_config.h"
+#include "server/views/cli/cli.h"
+
+namespace hindcast::server::cli {
+namespace {
+
+struct RecordFlags {
+  std::string source = "auto", pt, ring, sideband_ring, sim, truth;
+};
+
+/// "hindcast.hcb", or "hindcast.1.hcb" and so on when that exists: a recording never overwrites one that nobody named.
+std::string free_name() {
+  std::string name = "hindcast.hcb";
+  for (int n = 1; std::filesystem::exists(std::filesystem::symlink_status(name)); ++n)
+    name = "hindcast." + std::to_string(n) + ".hcb";
+  return name;
+}
+
+int record(const Request& request, const RecordFlags& flags) {
+  if (request.rest.empty())
+    return fail({Errc::usage, "no program to record", {}, "hindcast record [OPTIONS] -- CMD ARGS..."});
+  if (!flags.pt.empty())
+    if (const auto options = parse_pt_options(flags.pt); !options.ok()) return fail(options.error());
+  const std::string daemon = find_program("hindcastd");
+  if (daemon.empty())
+    return fail({Errc::not_found, "cannot find hindcastd, which does the recording",
+                 "looked beside this program and in PATH", "install hindcastd, or add its folder to PATH"});
+  const std::string file = request.output.empty() ? free_name() : request.output;
+  std::vector<std::string> args{"--record", file, "--source", flags.source};
+  const auto pass = [&](const char* name, const std::string& value) {
+    if (value.empty()) return;
+    args.push_back(name);
+    args.push_back(value);
+  };
+  pass("--pt", flags.pt);
+  pass("--ring", flags.ring);
+  pass("--sideband-ring", flags.sideband_ring);
+  pass("--sim", flags.sim);
+  pass("--truth", flags.truth);
+  args.push_back("--");
+  args.insert(args.end(), request.rest.begin(), request.rest.end());
+  const auto code = run_program(daemon, args);
+  if (!code.ok()) return fail(code.error());
+  return *code;
+}
+
+}  // namespace
+
+void add_record(CLI::App& app, Request& request, Command& chosen) {
+  auto flags = std::make_shared<RecordFlags>();
+  CLI::App* sub =
+      app.add_subcommand("record", "run a program under capture and write a bundle: record [OPTIONS] -- CMD ARGS...");
+  sub->prefix_command();
+  sub->add_option("-o,--output", request.output,
+                  "bundle to write; default hindcast.hcb, or hindcast.N.hcb when that exists")
+      ->type_name("FILE");
+  sub->add_option(
+         "--source", flags->source,
+         "where PT comes from: perf (hardware), simulated (QEMU), or auto (perf if this machine can, else simulated)")
+      ->check(CLI::IsMember({"auto", "perf", "simulated"}))
+      ->capture_default_str();
+  sub->add_option("--pt", flags->pt, "PT options by their kernel names, as in tsc,mtc,cyc,noretcomp,psb_period=3")
+      ->type_name("LIST");
+  sub->add_option("--ring", flags->ring, "PT ring per CPU, as in 64M; the newest bytes are kept")->type_name("SIZE");
+  sub->add_option("--sideband-ring", flags->sideband_ring,
+                  "kernel ring for switches and mappings, per CPU; small ones lose records")
+      ->type_name("SIZE");
+  sub->add_option("--sim", flags->sim, "knobs of the simulator, as in seed=1,ovf=1000")->type_name("LIST");
+  sub->add_option("--truth", flags->truth, "simulated only: also write what really ran into this folder, for verify")
+      ->type_name("DIR");
+  sub->footer(
+      "Examples:\n"
+      "  hindcast record -- ./server --port 80\n"
+      "  hindcast record --source simulated --pt tsc,mtc,cyc -o run.hcb -- gzip -k big.txt\n"
+      "\n"
+      "The exit code is that of the program, or 1 when recording failed.");
+  sub->callback([&request, &chosen, sub, flags] {
+    const auto more = sub->remaining();
+    request.rest.insert(request.rest.begin(), more.begin(), more.end());
+    chosen = [&request, flags] { return record(request, *flags); };
+  });
+}
+
+void add_doctor(CLI::App& app, Request& request, Command& chosen) {
+  CLI::App* sub = app.add_subcommand("doctor", "say what this machine can capture, and what to change");
+  add_json(*sub, request);
+  sub->footer("Examples:\n  hindcast doctor\n  hindcast doctor --json");
+  sub->callback([&request, &chosen] {
+    chosen = [&request] {
+      const std::string daemon = find_program("hindcastd");
+      if (daemon.empty())
+        return fail({Errc::not_found, "cannot find hindcastd, which knows what this machine can do",
+                     "looked beside this program and in PATH", "install hindcastd, or add its folder to PATH"});
+      std::vector<std::string> args{"--doctor"};
+      if (request.json) args.push_back("--json");
+      const auto code = run_program(daemon, args);
+      return code.ok() ? *code : fail(code.error());
+    };
+  });
+}
+
+}  // namespace hindcast::server::cli

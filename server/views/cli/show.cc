@@ -1,0 +1,359 @@
+// hindcast show: what a thread or a CPU executed, with times, names, lines and every gap in its place.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "server/views/cli/cli.h"
+#include "server/views/cli/json.h"
+#include "server/views/cli/output.h"
+#include "server/views/cli/progress.h"
+#include "server/views/cli/table.h"
+#include "server/views/cli/words.h"
+
+namespace hindcast::server::cli {
+namespace {
+
+struct ShowFlags {
+  bool blocks = false, insns = false, lines = false, stat = false, intel = false;
+  std::string resync = "earliest";
+};
+
+constexpr size_t kTimeWidth = 14, kSpanWidth = 9, kPlaceWidth = 32, kAsmWidth = 34;
+
+/// Events other than blocks and gaps, in words; empty for those that a block already implies.
+std::string event_words(const Event& e) {
+  switch (e.kind) {
+    case EventKind::disabled:
+      return e.to ? "left the traced code for " + hex_text(e.to) : "entered the kernel";
+    case EventKind::async_disabled:
+      return "interrupted before " + hex_text(e.ip);
+    case EventKind::async_branch:
+      return "interrupted before " + hex_text(e.ip) + ", went to " + hex_text(e.to);
+    case EventKind::overflow:
+      return "overflow: packets lost";
+    case EventKind::paging:
+      return "address space " + hex_text(e.to);
+    case EventKind::exec_mode:
+      return std::to_string(e.count) + "-bit code";
+    case EventKind::tsx:
+      return e.count & 2 ? "transaction aborted" : e.count & 1 ? "transaction begins" : "transaction ends";
+    case EventKind::stopped:
+      return "tracing stopped by its address filter";
+    case EventKind::ptwrite:
+      return "ptwrite " + hex_text(e.to);
+    case EventKind::enabled:
+    case EventKind::block:
+    case EventKind::gap:
+      return "";
+  }
+  return "";
+}
+
+const std::vector<Instruction>& list_of(const FlowItem& f) {
+  static const std::vector<Instruction> kNone;
+  return f.instructions ? *f.instructions : kNone;
+}
+
+/// Prints items one by one; remembers what it printed last, to leave out what repeats.
+class Printer {
+ public:
+  Printer(Output& out, const Overview& overview, const ShowFlags& flags)
+      : out_(out), scale_(overview.scale), flags_(flags) {
+    header();
+  }
+
+  uint64_t lines() const { return lines_; }
+
+  void item(const FlowItem& f) {
+    const Event& e = f.event;
+    if (e.kind == EventKind::gap) {
+      emit(prefix(f) + out_.paint(Colour::red, gap_text(scale_, e)));
+      last_line_.clear();
+      return;
+    }
+    if (e.kind == EventKind::exec_mode) {
+      const bool same = e.count == bits_;
+      bits_ = e.count;
+      if (same) return;
+    }
+    if (e.kind != EventKind::block) {
+      const std::string words = event_words(e);
+      if (!words.empty()) emit(prefix(f) + out_.paint(Colour::dim, "-- " + words));
+      return;
+    }
+    if (flags_.insns)
+      instructions(f);
+    else if (flags_.lines)
+      source_lines(f);
+    else
+      block(f);
+  }
+
+ private:
+  void header() {
+    std::string s =
+        pad_left("time (" + time_unit(scale_) + ")", kTimeWidth) + " " + pad_right("within", kSpanWidth) + "  cpu  ";
+    if (flags_.lines)
+      s += "function and line";
+    else if (flags_.insns)
+      s += pad_right("address", 18) + "  " + pad_right("function", kPlaceWidth) + "  " +
+           pad_right("instruction", kAsmWidth) + "  line";
+    else
+      s +=
+          pad_right("address", 18) + "  " + pad_left("insns", 5) + "  " + pad_right("function", kPlaceWidth) + "  line";
+    out_.line(out_.paint(Colour::dim, s));
+  }
+
+  std::string prefix(const FlowItem& f) {
+    const TimeText t = time_text(scale_, f.event.time);
+    return pad_left(t.at, kTimeWidth) + " " + pad_right(t.width, kSpanWidth) + "  " +
+           pad_left(f.cpu == kNoCpu ? "-" : std::to_string(f.cpu.value()), 3) + "  ";
+  }
+  static std::string no_prefix() { return std::string(kTimeWidth + 1 + kSpanWidth + 2 + 3 + 2, ' '); }
+
+  void emit(std::string line) {
+    line.resize(line.find_last_not_of(' ') + 1);
+    out_.line(line);
+    ++lines_;
+  }
+
+  std::string place_cell(const Place* p) const {
+    const std::string s = pad_right(p ? place_text(*p) : "?", kPlaceWidth);
+    return p && !p->function.empty() ? out_.paint(Colour::cyan, s) : s;
+  }
+
+  void block(const FlowItem& f) {
+    emit(prefix(f) + pad_right(hex_text(f.event.ip), 18) + "  " + pad_left(std::to_string(f.event.count), 5) + "  " +
+         place_cell(f.place.get()) + "  " + (f.place ? lines_text(*f.place) : ""));
+  }
+
+  void instructions(const FlowItem& f) {
+    std::string before = prefix(f);
+    for (const Instruction& i : list_of(f)) {
+      std::string line = i.place ? lines_text(*i.place) : "";
+      const bool repeats = line == last_line_;
+      last_line_ = line;
+      emit(before + pad_right(hex_text(i.ip), 18) + "  " + place_cell(i.place.get()) + "  " +
+           pad_right(i.text, kAsmWidth) + "  " + (repeats ? "" : line));
+      before = no_prefix();
+    }
+    if (f.instructions_missing)
+      emit(before +
+           out_.paint(Colour::red, std::to_string(f.event.count - list_of(f).size()) + " more instructions ran, to " +
+                                       hex_text(f.event.last_ip) + "; their code is not known"));
+  }
+
+  void source_lines(const FlowItem& f) {
+    std::string before = prefix(f);
+    const auto put = [&](const Place* p) {
+      if (!p) return;
+      std::string text = p->function.empty() ? place_text(*p) : printable(p->function);
+      if (p->function.empty()) text = printable(base_name(p->module));  // one line for a stretch without names
+      const std::string lines = lines_text(*p);
+      if (!lines.empty()) text += "  " + lines;
+      if (text == last_line_) return;
+      last_line_ = text;
+      emit(before + text);
+      before = no_prefix();
+    };
+    if (list_of(f).empty()) put(f.place.get());
+    for (const Instruction& i : list_of(f)) put(i.place.get());
+  }
+
+  Output& out_;
+  const TimeScale& scale_;
+  const ShowFlags& flags_;
+  std::string last_line_;
+  uint32_t bits_ = 64;  // of the code; changes are worth a line
+  uint64_t lines_ = 0;
+};
+
+Json item_json(const FlowItem& f) {
+  const Event& e = f.event;
+  if (e.kind == EventKind::gap) {
+    Json j = json_gap(e);
+    j["tid"] = f.tid.value();
+    j["cpu"] = json_cpu(f.cpu);
+    return j;
+  }
+  Json j{{"type", to_string(e.kind)}, {"tsc", json_time(e.time)}, {"tid", f.tid.value()}, {"cpu", json_cpu(f.cpu)}};
+  if (e.ip || e.kind == EventKind::block) j["ip"] = json_address(e.ip);
+  if (e.kind == EventKind::block) {
+    j["last_ip"] = json_address(e.last_ip);
+    j["instructions"] = e.count;
+    j["end"] = to_string(e.end);
+  } else {
+    if (e.to) j["to"] = json_address(e.to);
+    if (e.count) j["value"] = e.count;
+  }
+  if (f.place) j["place"] = json_place(*f.place);
+  if (f.instructions) {
+    Json list = Json::array();
+    for (const Instruction& i : *f.instructions) {
+      Json one{{"ip", json_address(i.ip)}, {"text", i.text}};
+      if (i.place) one["place"] = json_place(*i.place);
+      list.push_back(std::move(one));
+    }
+    j["insns"] = std::move(list);
+  }
+  if (f.instructions_missing) j["insns_missing"] = true;
+  return j;
+}
+
+/// Nothing was chosen and there are several: say what there is.
+int list_threads(Output& out, const Overview& o, const Request& request, bool asked_for_more) {
+  const auto traced = std::count_if(o.threads.begin(), o.threads.end(), [](const ThreadRow& t) { return t.traced(); });
+  const bool any_traced = traced > 0;
+  if (request.json) {
+    for (const ThreadRow& t : o.threads)
+      if (t.traced() || !any_traced)
+        json_line(out, {{"type", "thread"},
+                        {"tid", t.tid.value()},
+                        {"pid", t.pid.value()},
+                        {"comm", t.comm},
+                        {"pt_bytes", t.pt_bytes},
+                        {"stretches", t.stretches}});
+  } else {
+    Table table({">tid", ">pid", "comm", ">trace", "seen"});
+    for (const ThreadRow& t : o.threads)
+      if (t.traced() || !any_traced)
+        table.row({std::to_string(t.tid.value()), std::to_string(t.pid.value()), printable(t.comm),
+                   t.pt_bytes ? size_text(t.pt_bytes) : "-", range_phrase(o.scale, t.time)});
+    table.print(out);
+  }
+  const auto done = out.finish();
+  if (!done.ok()) return fail(done.error());
+  const std::string fix = "choose a thread with -t TID, or a CPU with -C CPU";
+  if (asked_for_more)
+    return fail(
+        {Errc::usage, "this bundle has " + count_text(static_cast<uint64_t>(traced), "traced thread"), {}, fix});
+  say(fix);
+  return kDone;
+}
+
+void stat_text(Output& out, const FlowCounts& counts, const FlowItem& first, const FlowItem& last, bool any,
+               const TimeScale& scale) {
+  Table table({"what", ">count", ">bytes of trace"});
+  table.row({"instructions", std::to_string(counts.instructions), ""});
+  table.row({"blocks", std::to_string(counts.blocks), ""});
+  for (const auto& g : counts.gaps)
+    table.row({"gap " + std::string(to_string(g.cause)), std::to_string(g.gaps), std::to_string(g.bytes)});
+  table.print(out);
+  if (any) out.line("  from " + time_phrase(scale, first.event.time) + " to " + time_phrase(scale, last.event.time));
+}
+
+int show(const Request& request, const ShowFlags& flags) {
+  if (flags.blocks + flags.insns + flags.lines + flags.stat > 1)
+    return fail({Errc::usage, "--blocks, --insns, --lines and --stat exclude each other", {}, "choose one"});
+  if (request.cpu && (request.tid || request.pid))
+    return fail({Errc::usage, "-C shows a CPU, -t and -p a thread", {}, "choose one"});
+  std::optional<TimeRange> range;
+  if (!request.time.empty()) {
+    const auto parsed = parse_time_range(request.time);
+    if (!parsed.ok()) return fail(parsed.error());
+    range = *parsed;
+  }
+  auto query = open(request);
+  if (!query.ok()) return fail(query.error());
+  const auto overview = read_overview(**query, request);
+  if (!overview.ok()) return fail(overview.error());
+  const Overview& o = **overview;
+  Output out(stdout);
+
+  FlowQuestion question;
+  question.snapshot = request.snapshot;
+  question.resync = flags.resync == "psb" ? Resync::psb : Resync::earliest;
+  question.intel_syntax = flags.intel;
+  question.detail = flags.stat ? Detail::events : flags.insns || flags.lines ? Detail::instructions : Detail::places;
+  if (range) {
+    const auto time = resolve(*range, o.scale);
+    if (!time.ok()) return fail(time.error());
+    question.time = *time;
+  }
+  if (request.cpu) {
+    question.cpu = CpuId(*request.cpu);
+  } else {
+    const auto tid = chosen_thread(o, request);
+    if (!tid.ok()) return fail(tid.error());
+    if (!*tid)
+      return list_threads(out, o, request,
+                          range || flags.blocks || flags.insns || flags.lines || flags.stat || request.limit);
+    question.tid = **tid;
+  }
+  auto reader = (*query)->flow(question);
+  if (!reader.ok()) return fail(reader.error());
+
+  FlowCounts counts;
+  FlowItem item, first;
+  bool any = false, limited = false;
+  {
+    ProgressBar bar("decoding", out.terminal() && !flags.stat);
+    std::optional<Printer> printer;
+    if (!request.json && !flags.stat) printer.emplace(out, o, flags);
+    uint64_t items = 0;
+    while (!out.failed() && (*reader)->next(item)) {
+      counts.add(item.event);
+      if (!any) first = item;
+      any = true;
+      if (!o.window.is_unknown() && item.event.time.latest != Tsc::max() && item.event.time.latest >= o.window.earliest)
+        bar.update(item.event.time.latest.value() - o.window.earliest.value(),
+                   o.window.latest.value() - o.window.earliest.value());
+      if (printer)
+        printer->item(item);
+      else if (!flags.stat)
+        json_line(out, item_json(item));
+      ++items;
+      if (request.limit && (printer ? printer->lines() : items) >= request.limit) {
+        limited = true;
+        break;
+      }
+    }
+  }
+  if (request.json) {
+    Json j{{"type", "summary"}};
+    j.update(json_counts(counts));
+    j["limited"] = limited;
+    j["complete"] = counts.gaps.empty() && !limited;
+    j["scale"] = json_scale(o.scale);
+    json_line(out, j);
+  } else if (flags.stat) {
+    stat_text(out, counts, first, item, any, o.scale);
+  }
+  const auto done = out.finish();
+  if (!done.ok()) return fail(done.error());
+  if (limited) say("stopped after --limit " + std::to_string(request.limit));
+  if (!any) say("nothing in this range");
+  if (!counts.gaps.empty()) say("this answer crosses " + gaps_phrase(counts) + ": what ran there is not known");
+  return kDone;
+}
+
+}  // namespace
+
+void add_show(CLI::App& app, Request& request, Command& chosen) {
+  auto flags = std::make_shared<ShowFlags>();
+  CLI::App* sub = app.add_subcommand("show", "what a thread executed");
+  add_file(*sub, request);
+  add_thread_flags(*sub, request);
+  sub->add_option("-C,--cpu", request.cpu, "everything this CPU ran, instead of a thread")->type_name("CPU");
+  add_time(*sub, request);
+  sub->add_option("--limit", request.limit, "stop after N lines (JSON: objects)")->type_name("N");
+  sub->add_flag("--blocks", flags->blocks, "one line per straight run of instructions (default)");
+  sub->add_flag("--insns", flags->insns, "one line per instruction, disassembled");
+  sub->add_flag("--lines", flags->lines, "one line per source line");
+  sub->add_flag("--stat", flags->stat, "only count instructions, blocks and gaps");
+  sub->add_flag("--intel", flags->intel, "Intel syntax instead of AT&T");
+  sub->add_option("--resync", flags->resync, "after damage go on at the earliest safe packet, or at the next PSB")
+      ->check(CLI::IsMember({"earliest", "psb"}))
+      ->capture_default_str();
+  add_json(*sub, request);
+  sub->footer(
+      "Times count from the window's start; \"within\" says how far the true time may lie from the one shown.\n"
+      "\n"
+      "Examples:\n"
+      "  hindcast show hindcast.hcb                      which threads there are\n"
+      "  hindcast show hindcast.hcb -t 4711 --time 12ms,12.5ms --insns\n"
+      "  hindcast show hindcast.hcb -t 4711 --lines | tail -50\n"
+      "  hindcast show hindcast.hcb -t 4711 --stat");
+  sub->callback([&request, &chosen, flags] { chosen = [&request, flags] { return show(request, *flags); }; });
+}
+
+}  // namespace hindcast::server::cli

@@ -1,0 +1,63 @@
+// Values in words: times with their uncertainty, sizes, counts, addresses, places and gaps.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "hindcast/event.h"
+#include "server/query.h"
+
+namespace hindcast::server::cli {
+
+/// "1.2 MB", powers of 1000.
+std::string size_text(uint64_t bytes);
+/// "1 gap", "3 gaps".
+std::string count_text(uint64_t n, const std::string& noun);
+/// "0.40 µs", "12.3 ms": three digits, for widths and durations.
+std::string span_text(double ns);
+std::string hex_text(uint64_t v);
+
+/// Time since the window's start and its uncertainty: {"12.345678", "±0.40 µs"} in milliseconds, {"12345", "±6"} in ticks
+/// when the scale is unknown. One-sided: {"> 12.345678", ""}. Unknown: {"?", ""}.
+struct TimeText {
+  std::string at, width;
+};
+TimeText time_text(const TimeScale& scale, const TscInterval& t);
+/// The unit of TimeText::at: "ms" or "ticks".
+std::string time_unit(const TimeScale& scale);
+/// Both in one, with the unit: "12.345678 ms ±0.40 µs".
+std::string time_phrase(const TimeScale& scale, const TscInterval& t);
+/// "1.00..1.25 ms" from the first possible to the last possible moment.
+std::string range_phrase(const TimeScale& scale, const TscInterval& t);
+/// The time between two intervals as an interval: "0.9..1.3 µs"; "?" when a side is unknown.
+std::string duration_text(const TimeScale& scale, const TscInterval& from, const TscInterval& to);
+
+/// Parses "A,B": each side a number with ns (default), us, ms, s, or t for raw TSC ticks; an empty side is open. Errors:
+/// usage.
+struct TimeRange {
+  struct Side {
+    double value = 0;
+    bool ticks = false;
+  };
+  std::optional<Side> from, to;
+};
+Result<TimeRange> parse_time_range(const std::string& text);
+/// Errors: usage when nanoseconds were given and the snapshot cannot relate them to ticks.
+Result<TscInterval> resolve(const TimeRange& range, const TimeScale& scale);
+
+/// "main+0x16", "libc.so.6+0x2a1b0", "?+0x7f..": never empty.
+std::string place_text(const Place& place);
+/// "main.c:12" of the innermost line, its folder left out; "" without.
+std::string line_text(const SourceLocation& line);
+/// "fast (a.h:3) < slow (main.c:12)" for inlined code; "main.c:12" else; "" without lines.
+std::string lines_text(const Place& place);
+std::string base_name(const std::string& path);
+
+/// "gap pt_overflow: the CPU dropped packets; 128 bytes, 1.00..1.25 ms".
+std::string gap_text(const TimeScale& scale, const Event& gap);
+/// What the cause means, in a few words.
+std::string cause_words(GapCause cause);
+/// "2 gaps (pt_overflow 1, desync 1)".
+std::string gaps_phrase(const FlowCounts& counts);
+
+}  // namespace hindcast::server::cli
