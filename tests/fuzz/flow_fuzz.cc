@@ -1,0 +1,74 @@
+// PT bytes from anybody over a small program: decoding ends, events are well-formed and in order, no block lies outside a
+// traced stretch, resuming earliest gives at least what resuming at PSBs gives, and a thread's flow is part of its CPU's.
+#include <cstdlib>
+#include <map>
+
+#include "tests/support/tiny_host.h"
+#include "tests/support/tiny_program.h"
+
+using namespace hindcast;
+using namespace hindcast::decode;
+
+namespace {
+
+uint64_t check(FlowCursor& cursor, size_t trace_bytes) {
+  std::vector<FlowEvent> batch(64);
+  TscInterval last{Tsc::min(), Tsc::min()};
+  uint64_t instructions = 0, events = 0;
+  while (const size_t n = cursor.next(batch)) {
+    for (size_t i = 0; i < n; ++i) {
+      const Event& e = batch[i].event;
+      if (e.time.earliest < last.earliest || e.time.latest < last.latest || e.time.earliest > e.time.latest) abort();
+      last = e.time;
+      if (e.offset > trace_bytes) abort();
+      if (e.kind == EventKind::block) {
+        if (e.count == 0 || e.last_ip < e.ip) abort();
+        instructions += e.count;
+      }
+      if (e.kind == EventKind::gap && e.cause == GapCause::none) abort();
+    }
+    // Code that uses no trace is bounded per byte of trace: the longest chain of direct jumps, and the circle guard.
+    if ((events += n) > 4096 + trace_bytes * 400) abort();
+  }
+  return instructions;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size < 4 || size > 4096) return 0;
+  const size_t sideband_bytes = std::min<size_t>(data[0] * 4u, size - 4);
+  test::TinyHost h;
+  h.snapshot.info.cpu.tsc_ctc_num = h.snapshot.info.cpu.tsc_ctc_den = 1;
+  h.code(kNoPid, test::kTinyBase, test::tiny_program());
+  // A PSB in front, since a fuzzer hardly finds one.
+  test::PtBytes pt;
+  pt.psb().tsc(1000).mode_exec();
+  if (data[1] & 1) pt.fup(0x401000);
+  pt.psbend();
+  for (size_t i = 4 + sideband_bytes; i < size; ++i) {
+    if (data[i] == 0x82 && i + 1 < size && data[i + 1] == 0x02) {
+      pt.psb();
+    } else {
+      pt.raw({data[i]});
+    }
+  }
+  const uint32_t id = h.pt(CpuId(0), pt);
+  if (data[1] & 2) h.snapshot.info.streams[id - 1].cuts = {data[2], data[3]};
+  if (sideband_bytes != 0) {
+    test::PerfBytes sideband;
+    sideband.switch_in(900, 10, 10).raw({data + 4, data + 4 + sideband_bytes});
+    h.sideband(CpuId(0), sideband);
+  }
+  const auto host = HostTrace::build(h.snapshot.info, h.snapshot.source);
+  if (!host.ok()) abort();
+  auto earliest = (*host)->stream_flow(id);
+  auto psb = (*host)->stream_flow(id, {TscInterval::unknown(), Resync::psb});
+  const uint64_t most = check(**earliest, pt.size());
+  if (check(**psb, pt.size()) > most) abort();
+  for (const ThreadInfo& t : (*host)->threads()) {
+    auto flow = (*host)->thread_flow(t.tid);
+    if (flow.ok() && check(**flow, pt.size()) > most) abort();
+  }
+  return 0;
+}

@@ -1,0 +1,324 @@
+// The whole record path on the real kernel, with a source that needs no PT.
+#include "capture/recorder.h"
+
+#include <csignal>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "capture/record_builder.h"
+#include "tests/unit/capture/fake_source.h"
+#include "tests/unit/capture/scratch.h"
+#include "transport/bundle_reader.h"
+
+namespace hindcast::capture {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+struct Recorded {
+  RecordSummary summary;
+  SnapshotInfo info;
+  std::vector<std::string> said;
+  std::map<uint32_t, std::vector<uint8_t>> streams, images;
+
+  template <class Visit>
+  void each_record(Visit visit) const {
+    for (const StreamInfo& s : info.streams) {
+      if (s.kind != StreamKind::sideband) continue;
+      perf::RecordReader reader(streams.at(s.id));
+      perf::Record r;
+      while (reader.next(r)) visit(s, r);
+      EXPECT_FALSE(reader.malformed());
+    }
+  }
+  uint64_t count(uint32_t type) const {
+    uint64_t n = 0;
+    each_record([&](const StreamInfo&, const perf::Record& r) { n += r.type == type; });
+    return n;
+  }
+};
+
+Result<Recorded> record(FakeSource& source, RecordConfig config) {
+  Scratch scratch;
+  config.output = scratch.path("out.hcb");
+  Recorded out;
+  HC_TRY(out.summary,
+         record_command(source, kernel_perf_calls(), config, [&](const std::string& s) { out.said.push_back(s); }));
+  HC_TRY(const transport::BundleReader reader, transport::BundleReader::open(config.output));
+  EXPECT_TRUE(reader.scrub().empty());
+  out.info = reader.snapshot(0);
+  for (const StreamInfo& s : out.info.streams) {
+    HC_TRY(out.streams[s.id], reader.read_stream(0, s.id));
+  }
+  for (const ImageInfo& i : out.info.images) {
+    HC_TRY(out.images[i.id], reader.read_image(0, i.id));
+  }
+  return out;
+}
+
+RecordConfig shell(const std::string& script) {
+  RecordConfig c;
+  c.command = {"/bin/sh", "-c", script};
+  c.ring_bytes = 1 << 20;
+  return c;
+}
+
+class RecorderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::vector<std::string> notes;
+    SidebandProbe probe;
+    if (const auto r = probe.usable(); !r) GTEST_SKIP() << r.error().text();
+  }
+};
+
+TEST_F(RecorderTest, WritesOnePtAndOneSidebandStreamPerCpuAndACheckpoint) {
+  FakeSource source("simulated");
+  const auto r = record(source, shell("exit 0"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  size_t pt = 0, sideband = 0, checkpoint = 0;
+  for (const StreamInfo& s : r->info.streams) {
+    if (s.kind == StreamKind::pt) {
+      pt++;
+      EXPECT_EQ(r->streams.at(s.id), (std::vector<uint8_t>{1, 2, 3, static_cast<uint8_t>(s.cpu.value())}));
+    } else if (s.cpu == kNoCpu) {
+      checkpoint++;
+    } else {
+      sideband++;
+    }
+  }
+  EXPECT_EQ(pt, sideband);
+  EXPECT_GE(pt, 1u);
+  EXPECT_EQ(checkpoint, 1u);
+  EXPECT_EQ(r->info.source, "simulated");
+  EXPECT_EQ(r->info.record_clock, "monotonic_raw");
+  EXPECT_EQ(r->info.root_pids.front(), source.started);
+  EXPECT_EQ(r->info.command, "/bin/sh -c 'exit 0'");
+  EXPECT_THAT(r->info.notes, Contains("a fake source"));
+  EXPECT_THAT(r->info.notes, Contains("the command exited with status 0"));
+}
+
+TEST_F(RecorderTest, HoldsForkExecAndExitOfEveryDescendant) {
+  FakeSource source("simulated");
+  const auto r = record(source, shell("/bin/true; /bin/true & wait"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_EQ(r->info.root_pids.size(), 3u);
+  std::map<Pid, int> forks, execs, exits;
+  r->each_record([&](const StreamInfo&, const perf::Record& record) {
+    if (const auto t = read_task_record(record)) (record.type == perf::kFork ? forks : exits)[t->pid]++;
+    if (const auto c = read_comm_record(record); c && c->exec) execs[c->pid]++;
+  });
+  for (const Pid pid : r->info.root_pids) {
+    EXPECT_EQ(execs[pid], 1) << pid.value();
+    EXPECT_EQ(exits[pid], 1) << pid.value();
+  }
+  EXPECT_EQ(forks[r->info.root_pids[1]], 1);
+  EXPECT_EQ(forks[r->info.root_pids[2]], 1);
+}
+
+TEST_F(RecorderTest, HoldsTheContextSwitchesOfTheCommand) {
+  FakeSource source("simulated");
+  const auto r = record(source, shell("for i in 1 2 3 4 5; do sleep 0.01; done"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  uint64_t of_the_tree = 0;
+  r->each_record([&](const StreamInfo& s, const perf::Record& record) {
+    if (record.type != perf::kSwitchCpuWide) return;
+    const auto id = perf::read_sample_id(record, s.sample_type);
+    ASSERT_TRUE(id.has_value());
+    EXPECT_EQ(id->cpu, s.cpu);
+    for (const Pid pid : r->info.root_pids) of_the_tree += id->pid == pid;
+  });
+  EXPECT_GE(of_the_tree, 10u);
+}
+
+TEST_F(RecorderTest, SimulatedModeKeepsMappingsOfTheTreeOnly) {
+  FakeSource source("simulated");
+  std::thread other([] {
+    for (int i = 0; i < 5; i++) (void)!std::system("/bin/true");
+  });
+  const auto r = record(source, shell("sleep 0.1; /bin/true"));
+  other.join();
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_GT(r->count(perf::kMmap2), 5u);
+  r->each_record([&](const StreamInfo& s, const perf::Record& record) {
+    const auto m = read_map_record(record, s.sample_type);
+    if (m) {
+      EXPECT_THAT(r->info.root_pids, Contains(m->pid)) << m->path;
+    }
+  });
+}
+
+TEST_F(RecorderTest, TheSourceSeesRecordsInOrderAndNothingAfterItWasComplete) {
+  FakeSource source("simulated");
+  const auto r = record(source, shell("for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; done; sleep 0.05"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_GT(source.types[perf::kSwitchCpuWide], 20u);
+  EXPECT_GT(source.types[perf::kSample], 100u) << "page faults";
+  EXPECT_EQ(source.out_of_order, 0u);
+  EXPECT_EQ(source.after_complete, 0u);
+  EXPECT_EQ(r->count(perf::kSample), 0u) << "page faults are for the source only";
+}
+
+TEST_F(RecorderTest, WhatTheSourceDropsIsNotStored) {
+  FakeSource source("simulated");
+  source.drop_type = perf::kMmap2;
+  const auto r = record(source, shell("exit 0"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_GT(source.types[perf::kMmap2], 0u);
+  EXPECT_EQ(r->count(perf::kMmap2), 0u);
+  EXPECT_TRUE(r->info.images.empty()) << "nor are its files";
+}
+
+TEST_F(RecorderTest, ADeletedProgramIsStillAnImage) {
+  Scratch scratch;
+  const std::string copy = scratch.path("gone");
+  FakeSource source("simulated");
+  const auto r = record(source, shell("cp /bin/true " + copy + "; " + copy + "; rm " + copy));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  const auto image =
+      std::find_if(r->info.images.begin(), r->info.images.end(), [&](const ImageInfo& i) { return i.path == copy; });
+  ASSERT_NE(image, r->info.images.end());
+  EXPECT_EQ(r->images.at(image->id), read_file("/bin/true"));
+  EXPECT_FALSE(image->build_id.empty());
+}
+
+TEST_F(RecorderTest, EachMappedFileIsStoredOnce) {
+  FakeSource source("perf");
+  const auto r = record(source, shell("/bin/true; /bin/true; /bin/true"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  std::set<std::string> paths;
+  for (const ImageInfo& i : r->info.images) EXPECT_TRUE(paths.insert(i.path).second) << i.path;
+  EXPECT_GE(paths.size(), 3u) << "sh, true, libc, ld.so";
+  EXPECT_EQ(r->info.record_clock, "perf");
+}
+
+TEST_F(RecorderTest, TheExitStatusIsReported) {
+  FakeSource source("simulated");
+  const auto r = record(source, shell("exit 7"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_TRUE(r->summary.command_ended);
+  EXPECT_EQ(r->summary.command.shell_status(), 7);
+  const auto killed = record(source, shell("kill -9 $$"));
+  ASSERT_TRUE(killed.ok());
+  EXPECT_EQ(killed->summary.command.shell_status(), 128 + 9);
+  EXPECT_THAT(killed->summary.command.text(), HasSubstr("signal 9"));
+}
+
+TEST_F(RecorderTest, ACommandThatCannotBeExecutedIsAnErrorAndLeavesNoFile) {
+  Scratch scratch;
+  FakeSource source("simulated");
+  RecordConfig c;
+  c.command = {"/no/such/program"};
+  c.output = scratch.path("out.hcb");
+  const auto r = record_command(source, kernel_perf_calls(), c, [](const std::string&) {});
+  ASSERT_FALSE(r.ok());
+  EXPECT_EQ(r.error().code, Errc::not_found);
+  EXPECT_THAT(r.error().what, HasSubstr("/no/such/program"));
+  EXPECT_TRUE(scratch.names().empty());
+}
+
+TEST_F(RecorderTest, AProcessThatOutlivesTheCommandIsWaitedForAndThenNamed) {
+  FakeSource source("simulated");
+  RecordConfig c = shell("sleep 0.2 & exit 0");
+  const auto waited = record(source, c);
+  ASSERT_TRUE(waited.ok()) << waited.error().text();
+  std::map<Pid, int> exits;
+  waited->each_record([&](const StreamInfo&, const perf::Record& record) {
+    const auto t = read_task_record(record);
+    if (t && record.type == perf::kExit) exits[t->pid]++;
+  });
+  EXPECT_EQ(exits.size(), 2u) << "both ended within the recording";
+  c = shell("sleep 5 >/dev/null 2>&1 & exit 0");
+  c.linger = std::chrono::milliseconds(50);
+  const auto cut = record(source, c);
+  ASSERT_TRUE(cut.ok()) << cut.error().text();
+  EXPECT_THAT(cut->said, Contains(HasSubstr("1 of its processes still run")));
+  for (const Pid pid : cut->info.root_pids) ::kill(pid.value(), SIGKILL);
+}
+
+TEST_F(RecorderTest, ASignalGoesToTheCommandAndTheRecordingIsFinished) {
+  FakeSource source("simulated");
+  // blocked in every thread, so that the signal waits for the recorder
+  sigset_t set, before;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &set, &before);
+  std::thread killer([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    ::kill(::getpid(), SIGTERM);
+  });
+  const auto r = record(source, shell("trap 'exit 5' TERM; while true; do sleep 0.01; done"));
+  killer.join();
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_EQ(r->summary.command.shell_status(), 5);
+}
+
+TEST_F(RecorderTest, ASourceThatBreaksEndsTheRecordingWithWhatThereIs) {
+  FakeSource source("simulated");
+  source.fail_poll_after = 20;
+  const auto r = record(source, shell("sleep 0.5"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  EXPECT_FALSE(r->summary.command_ended);
+  EXPECT_THAT(r->info.notes, Contains(HasSubstr("the ring broke")));
+  EXPECT_GT(r->count(perf::kMmap2), 0u);
+}
+
+TEST_F(RecorderTest, ATinyRingLosesRecordsAndSaysSo) {
+  FakeSource source("simulated");
+  RecordConfig c = shell("i=0; while [ $i -lt 2000 ]; do i=$((i+1)); (exit 0); done");
+  c.sideband_ring_bytes = 4096;
+  const auto r = record(source, c);
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  ASSERT_GT(r->summary.lost_records, 0u);
+  EXPECT_GT(r->count(perf::kLost), 0u);
+  EXPECT_THAT(r->info.notes, Contains(HasSubstr("dropped " + std::to_string(r->summary.lost_records))));
+}
+
+TEST_F(RecorderTest, ASmallWindowKeepsTheNewestSwitchesAndSaysSo) {
+  FakeSource source("simulated");
+  RecordConfig c = shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); (exit 0); done");
+  c.sideband.switch_bytes_per_cpu = 8192;
+  c.sideband.process_bytes = 8192;
+  const auto r = record(source, c);
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  for (const StreamInfo& s : r->info.streams)
+    if (s.kind == StreamKind::sideband && s.cpu != kNoCpu) {
+      EXPECT_LE(s.bytes, 3u * 8192);
+    }
+  EXPECT_THAT(r->info.notes, Contains(HasSubstr("window is full")));
+}
+
+TEST_F(RecorderTest, MemoryOfTheSourceBecomesAnImageWithItsPlace) {
+  FakeSource source("simulated");
+  PtSource::MemoryCopy m;
+  m.placement.pid = Pid(42);
+  m.placement.address = 0x7000;
+  m.placement.length = 3;
+  m.path = "//anon";
+  m.bytes = {0x90, 0x90, 0xc3};
+  source.copies.push_back(m);
+  const auto r = record(source, shell("exit 0"));
+  ASSERT_TRUE(r.ok()) << r.error().text();
+  ASSERT_EQ(r->info.placements.size(), 1u);
+  const PlacementInfo& p = r->info.placements[0];
+  EXPECT_EQ(p.address, 0x7000u);
+  EXPECT_EQ(r->images.at(p.image), m.bytes);
+}
+
+TEST(ShellQuoted, IsReadBackByTheShell) {
+  EXPECT_EQ(shell_quoted({"ls", "-l", "a b", "it's", ""}), "ls -l 'a b' 'it'\\''s' ''");
+}
+
+TEST(HumanBytes, NamesUnits) {
+  EXPECT_EQ(human_bytes(12), "12 B");
+  EXPECT_EQ(human_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(human_bytes(uint64_t{64} << 20), "64.0 MiB");
+}
+
+}  // namespace
+}  // namespace hindcast::capture

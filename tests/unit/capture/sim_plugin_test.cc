@@ -1,0 +1,219 @@
+// The plugin's channel against its truth, and its truth against a native single-step.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/support/ptrace_stepper.h"
+#include "tests/support/sim_run.h"
+
+namespace hindcast::test {
+namespace {
+
+#define ASSERT_RUN(run, ...)                                     \
+  auto run##_result = run_simulated(__VA_ARGS__);                \
+  ASSERT_TRUE(run##_result.ok()) << run##_result.error().text(); \
+  SimRun& run = *run##_result
+
+void expect_channel_equals_truth(const std::vector<std::string>& argv, int status, const std::string& output,
+                                 uint64_t at_least) {
+  ASSERT_RUN(run, argv, SimWith::channel_and_truth);
+  uint64_t instructions = 0;
+  EXPECT_EQ(compare_with_truth(run, instructions), "");
+  EXPECT_EQ(run.status, status);
+  if (!output.empty()) {
+    EXPECT_EQ(run.output, output);
+  }
+  EXPECT_GE(instructions, at_least);
+  std::printf("%s: %llu instructions in %zu threads\n", argv[0].c_str(), static_cast<unsigned long long>(instructions),
+              run.truth.threads.size());
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfACpuBoundProgram) {
+  HC_REQUIRE_PLUGIN();
+  expect_channel_equals_truth({test_program("cpu_bound"), "8"}, 0, "", 20'000'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfThreadsOnOneCpu) {
+  HC_REQUIRE_PLUGIN();
+  expect_channel_equals_truth({test_program("threads"), "5", "4", "one_cpu"}, 0, "", 5'000'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfSignals) {
+  HC_REQUIRE_PLUGIN();
+  expect_channel_equals_truth({test_program("signals"), "10"}, 0, "", 5'000'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOverForkAndExec) {
+  HC_REQUIRE_PLUGIN();
+  expect_channel_equals_truth({test_program("forkexec"), "2"}, 0, "done\n", 1'000'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfCodeThatChanges) {
+  HC_REQUIRE_PLUGIN();
+  expect_channel_equals_truth({test_program("jit")}, 0, "8974600\n", 500'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfGzip) {
+  HC_REQUIRE_PLUGIN();
+  if (access("/bin/gzip", X_OK) != 0) GTEST_SKIP() << "/bin/gzip is not installed";
+  // A piece of real machine code and symbols; all of the plugin would be two billion instructions.
+  ScratchFolder folder;
+  const std::string input = folder.path() + "/input";
+  std::string bytes(200'000, '\0');
+  std::ifstream(plugin_path()).read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(input) << bytes;
+  expect_channel_equals_truth({"/bin/gzip", "-6", "-c", input}, 0, "", 20'000'000);
+}
+
+TEST(SimPlugin, ChannelEqualsTruthOfPython) {
+  HC_REQUIRE_PLUGIN();
+  if (access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "/usr/bin/python3 is not installed";
+  expect_channel_equals_truth(
+      {"/usr/bin/python3", "-c",
+       "import json, threading\nprint(sum(len(json.dumps(list(range(n)))) for n in range(200)))"},
+      0, "", 50'000'000);
+}
+
+TEST(SimPlugin, ChannelFollowsScriptsAndExecsOfAllKinds) {
+  HC_REQUIRE_PLUGIN();
+  ScratchFolder folder;
+  const std::string script = folder.path() + "/script";
+  std::ofstream(script) << "#!/bin/sh -e\necho \"script $0 $#\"\nexec /bin/sh -c 'echo inner'\n";
+  ASSERT_EQ(chmod(script.c_str(), 0755), 0);
+  ASSERT_RUN(run, {"/bin/sh", "-c", "cd " + folder.path() + "; ./script a b; /no/such/program; echo $?"},
+             SimWith::channel_and_truth);
+  EXPECT_EQ(run.output, "script ./script 2\ninner\n127\n");
+  uint64_t instructions = 0;
+  EXPECT_EQ(compare_with_truth(run, instructions), "");
+  // The shell, its child that becomes the script's shell, then the inner one; and the child that finds no program.
+  size_t images = 0, followed = 0;
+  for (const auto& p : run.drain->finish()) {
+    ++images;
+    followed += p->exec_followed;
+  }
+  EXPECT_EQ(followed, 2u);
+  EXPECT_EQ(images, 5u);
+}
+
+TEST(SimPlugin, ProgramSeesNoDescriptorOfOursAndMayCloseAll) {
+  HC_REQUIRE_PLUGIN();
+  if (access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "/usr/bin/python3 is not installed";
+  const std::string program =
+      "import os, threading\n"
+      "names = [os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')\n"
+      "         if os.path.exists('/proc/self/fd/' + f)]\n"
+      "print([n for n in names if 'socket' in n or 'memfd' in n or 'truth' in n])\n"
+      "out = os.dup(1)\n"
+      "os.closerange(0, out)\n"
+      "os.closerange(out + 1, 70000)\n"
+      "t = threading.Thread(target=lambda: os.write(out, b'thread\\n')); t.start(); t.join()\n"
+      "if os.fork() == 0: os.write(out, b'child\\n'); os._exit(0)\n"
+      "os.wait()\n";
+  ASSERT_RUN(with, {"/usr/bin/python3", "-u", "-c", program}, SimWith::channel_and_truth);
+  EXPECT_EQ(with.output, "[]\nthread\nchild\n");
+  uint64_t instructions = 0;
+  EXPECT_EQ(compare_with_truth(with, instructions), "");
+  EXPECT_EQ(with.truth.threads.size(), 3u);
+}
+
+TEST(SimPlugin, MemoryThatNoFileBacksIsSentBeforeItChanges) {
+  HC_REQUIRE_PLUGIN();
+  ASSERT_RUN(run, {test_program("jit")}, SimWith::channel);
+  const auto& processes = run.drain->finish();
+  ASSERT_EQ(processes.size(), 1u);
+  // Four generations of the page that is closed and opened again; of the one that stays open, the last.
+  std::vector<uint8_t> factors;
+  for (const auto& m : processes[0]->memory) {
+    ASSERT_EQ(m.bytes.size() % sim::kPageBytes, 0u);
+    for (size_t at : {size_t{64}, size_t{0}}) {
+      if (m.bytes[at] == 0x31 && m.bytes[at + 22] == 0xc3) factors.push_back(m.bytes[at + 21]);
+    }
+  }
+  EXPECT_THAT(factors, testing::UnorderedElementsAre(2, 3, 4, 5, 8));
+}
+
+TEST(SimPlugin, ProgramRunsOnWhenTheDaemonIsGoneWithItsRingFull) {
+  HC_REQUIRE_PLUGIN();
+  ScratchFolder folder;
+  const std::string path = folder.path() + "/channel";
+  Fd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener.get(), 4), 0);
+  const std::string plugin = plugin_path() + ",channel=" + path;
+  const std::string program = test_program("cpu_bound"), output = folder.path() + "/output";
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(open(output.c_str(), O_WRONLY | O_CREAT, 0600), 1);
+    execlp("qemu-x86_64", "qemu-x86_64", "-plugin", plugin.c_str(), program.c_str(), "20", nullptr);
+    _exit(127);
+  }
+  Fd connection(accept(listener.get(), nullptr, nullptr));
+  sleep(2);  // twenty rounds fill a ring several times over; nobody takes
+  int status = 0;
+  EXPECT_EQ(waitpid(pid, &status, WNOHANG), 0) << "the program did not wait for space in its ring";
+  connection = Fd();
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+  std::string text;
+  std::getline(std::ifstream(output), text);
+  EXPECT_FALSE(text.empty());
+}
+
+class FatalSignal : public testing::TestWithParam<std::pair<const char*, int>> {};
+
+TEST_P(FatalSignal, ChannelEqualsTruthToTheLastInstruction) {
+  HC_REQUIRE_PLUGIN();
+  ASSERT_RUN(run, {test_program("fatal"), GetParam().first}, SimWith::channel_and_truth);
+  ASSERT_TRUE(WIFSIGNALED(run.status));
+  EXPECT_EQ(WTERMSIG(run.status), GetParam().second);
+  uint64_t instructions = 0;
+  EXPECT_EQ(compare_with_truth(run, instructions), "");
+  EXPECT_GT(instructions, 30'000u);
+}
+INSTANTIATE_TEST_SUITE_P(SimPlugin, FatalSignal,
+                         testing::Values(std::pair("segv", SIGSEGV), std::pair("trap", SIGTRAP),
+                                         std::pair("abort", SIGABRT), std::pair("term", SIGTERM),
+                                         std::pair("kill", SIGKILL), std::pair("thread", SIGSEGV)),
+                         [](const auto& p) { return std::string(p.param.first); });
+
+class StaticProgram : public testing::TestWithParam<const char*> {};
+
+TEST_P(StaticProgram, TruthAndChannelEqualANativeSingleStep) {
+  HC_REQUIRE_PLUGIN();
+  const std::vector<std::string> argv = {test_program(GetParam())};
+  std::vector<uint64_t> native;
+  auto stepped = step_program(argv, 5'000'000, [&](uint64_t ip) { native.push_back(ip); });
+  if (!stepped.ok() && stepped.error().code == Errc::unavailable) GTEST_SKIP() << stepped.error().text();
+  ASSERT_TRUE(stepped.ok()) << stepped.error().text();
+  EXPECT_EQ(stepped->exit_code, 0);
+  EXPECT_GE(native.size(), 1'000'000u);
+
+  ASSERT_RUN(run, argv, SimWith::channel_and_truth);
+  EXPECT_EQ(run.status, 0);
+  ASSERT_EQ(run.truth.threads.size(), 1u);
+  const std::vector<uint64_t> truth = Truth::addresses(run.truth.threads[0]);
+  for (size_t i = 0; i < std::min(truth.size(), native.size()); ++i)
+    ASSERT_EQ(truth[i], native[i]) << "instruction " << i << " behind 0x" << std::hex << (i ? native[i - 1] : 0);
+  EXPECT_EQ(truth.size(), native.size());
+  uint64_t instructions = 0;
+  EXPECT_EQ(compare_with_truth(run, instructions), "");
+  std::printf("%s: %zu instructions, %llu signals\n", GetParam(), native.size(),
+              static_cast<unsigned long long>(stepped->signals));
+}
+INSTANTIATE_TEST_SUITE_P(SimPlugin, StaticProgram,
+                         testing::Values("static_strings", "static_branches", "static_signals"),
+                         [](const auto& p) { return std::string(p.param); });
+
+}  // namespace
+}  // namespace hindcast::test

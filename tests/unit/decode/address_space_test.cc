@@ -1,0 +1,190 @@
+#include "decode/address_space.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/memory_source.h"
+
+namespace hindcast::decode {
+namespace {
+
+class AddressSpace : public ::testing::Test {
+ protected:
+  uint32_t image(const std::string& path, uint8_t fill, size_t bytes = 0x1000, const std::string& build_id = {}) {
+    ImageInfo i;
+    i.id = static_cast<uint32_t>(info.images.size() + 1);
+    i.path = path;
+    i.kind = path == "//anon" ? ImageKind::memory : ImageKind::elf;
+    i.build_id = build_id;
+    i.bytes = bytes;
+    info.images.push_back(i);
+    source.images[i.id] = std::vector<uint8_t>(bytes, fill);
+    return i.id;
+  }
+  void placement(uint32_t id, Pid pid, uint64_t address, uint64_t from = 0, uint64_t to = ~0ull) {
+    info.placements.push_back({pid, address, 0x1000, 0, id, RecordTime(from), RecordTime(to)});
+  }
+  static MapRecord map_of(int pid, uint64_t address, const std::string_view path, uint64_t length = 0x1000,
+                          uint64_t offset = 0) {
+    return {Pid(pid), Tid(pid), address, length, offset, 0, {}, path};
+  }
+  /// The byte at an address, -1 when it is not known.
+  int at(AddressSpaces& s, int pid, uint64_t time, uint64_t address) {
+    uint8_t b = 0;
+    return s.image_at(Pid(pid), Tid(pid), RecordTime(time), RecordTime(time))->read(Ip(address), {&b, 1}) == 1 ? b : -1;
+  }
+  SnapshotInfo info;
+  test::MemorySource source;
+  ImageStore images{info, source};
+  const Pid one{1}, two{2};
+};
+
+TEST_F(AddressSpace, LaterMappingsCoverEarlierOnesFromTheirTimeOn) {
+  image("/a", 0xaa, 0x3000);
+  image("/b", 0xbb);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(10), Tid(1), map_of(1, 0x1000, "/a", 0x3000));
+  s.map(RecordTime(20), Tid(1), map_of(1, 0x2000, "/b"));
+  EXPECT_EQ(at(s, 1, 5, 0x2000), -1);
+  EXPECT_EQ(at(s, 1, 15, 0x2000), 0xaa);
+  EXPECT_EQ(at(s, 1, 25, 0x1fff), 0xaa);
+  EXPECT_EQ(at(s, 1, 25, 0x2000), 0xbb);
+  EXPECT_EQ(at(s, 1, 25, 0x3000), 0xaa);
+  EXPECT_EQ(at(s, 1, 15, 0x2000), 0xaa) << "asking about the past again";
+  EXPECT_EQ(at(s, 2, 25, 0x2000), -1) << "another process";
+}
+
+TEST_F(AddressSpace, ReadsAtTheFileOffsetAndNotPastTheFile) {
+  source.images[image("/a", 0)] = {1, 2, 3, 4};
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/a", 0x1000, 2));
+  EXPECT_EQ(at(s, 1, 1, 0x1000), 3);
+  EXPECT_EQ(at(s, 1, 1, 0x1001), 4);
+  EXPECT_EQ(at(s, 1, 1, 0x1002), -1);
+}
+
+TEST_F(AddressSpace, PlainMemoryCoversFilesAndHasNoCode) {
+  image("/a", 0xaa);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/a"));
+  s.map(RecordTime(2), Tid(1), map_of(1, 0x1800, "//anon", 0x100));
+  EXPECT_EQ(at(s, 1, 1, 0x1800), 0xaa);
+  EXPECT_EQ(at(s, 1, 2, 0x1800), -1);
+  EXPECT_EQ(at(s, 1, 2, 0x1900), 0xaa);
+}
+
+TEST_F(AddressSpace, ExecStartsEmptyAndForkCopiesTheParent) {
+  image("/a", 0xaa);
+  image("/b", 0xbb);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/a"));
+  s.fork(RecordTime(2), one, two);
+  s.map(RecordTime(3), Tid(1), map_of(1, 0x1000, "/b"));
+  EXPECT_EQ(at(s, 2, 3, 0x1000), 0xaa) << "what the parent maps later is its own";
+  s.exec(RecordTime(4), Tid(2), two);
+  EXPECT_EQ(at(s, 2, 3, 0x1000), 0xaa);
+  EXPECT_EQ(at(s, 2, 4, 0x1000), -1);
+}
+
+TEST_F(AddressSpace, BuildIdDecidesBetweenFilesOfOneName) {
+  image("/a", 0x11, 0x1000, "0011");
+  image("/a", 0x22, 0x1000, "0022");
+  AddressSpaces s(info, images);
+  MapRecord m = map_of(1, 0x1000, "/a");
+  s.map(RecordTime(1), Tid(1), m);
+  EXPECT_EQ(at(s, 1, 1, 0x1000), -1) << "two files have that name";
+  const std::vector<uint8_t> id = {0x00, 0x22};
+  m.build_id = id;
+  s.map(RecordTime(2), Tid(1), m);
+  EXPECT_EQ(at(s, 1, 2, 0x1000), 0x22);
+  const std::vector<uint8_t> other = {0x00, 0x33};
+  m.build_id = other;
+  s.map(RecordTime(3), Tid(1), m);
+  EXPECT_EQ(at(s, 1, 3, 0x1000), -1) << "that build is not in the snapshot";
+}
+
+TEST_F(AddressSpace, MemoryCopyIsValidInItsTimeAndLiesAbovePlainMemory) {
+  placement(image("//anon", 0xcc), one, 0x1000, 10, 20);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/missing"));
+  s.map(RecordTime(15), Tid(1), map_of(1, 0x1000, "//anon"));
+  EXPECT_EQ(at(s, 1, 9, 0x1000), -1);
+  EXPECT_EQ(at(s, 1, 10, 0x1000), 0xcc);
+  EXPECT_EQ(at(s, 1, 16, 0x1000), 0xcc);
+  EXPECT_EQ(at(s, 1, 21, 0x1000), -1);
+  EXPECT_EQ(at(s, 2, 12, 0x1000), -1);
+}
+
+TEST_F(AddressSpace, FileMappedOverAMemoryCopyHidesIt) {
+  placement(image("//anon", 0xcc), one, 0x1000);
+  image("/a", 0xaa);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(5), Tid(1), map_of(1, 0x1800, "/a", 0x100));
+  EXPECT_EQ(at(s, 1, 4, 0x1800), 0xcc);
+  EXPECT_EQ(at(s, 1, 5, 0x1800), 0xaa);
+  EXPECT_EQ(at(s, 1, 5, 0x1900), 0xcc);
+}
+
+TEST_F(AddressSpace, ForkedChildHasItsParentsMemoryCopiesUntilItExecs) {
+  placement(image("//anon", 0xcc), one, 0x1000);
+  AddressSpaces s(info, images);
+  s.fork(RecordTime(5), one, two);
+  s.exec(RecordTime(9), Tid(2), two);
+  EXPECT_EQ(at(s, 2, 6, 0x1000), 0xcc);
+  EXPECT_EQ(at(s, 2, 9, 0x1000), -1);
+}
+
+TEST_F(AddressSpace, OwnChangesComeAfterAStretchAndThoseOfOtherThreadsDuringIt) {
+  image("/a", 0xaa);
+  image("/b", 0xbb);
+  image("/c", 0xcc);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/a"));
+  s.map(RecordTime(5), Tid(1), map_of(1, 0x1000, "/b"));
+  s.map(RecordTime(6), Tid(9), map_of(1, 0x2000, "/c"));
+  const auto code = s.image_at(one, Tid(1), RecordTime(4), RecordTime(7));
+  uint8_t b = 0;
+  ASSERT_EQ(code->read(Ip(0x1000), {&b, 1}), 1u);
+  EXPECT_EQ(b, 0xaa);
+  ASSERT_EQ(code->read(Ip(0x2000), {&b, 1}), 1u);
+  EXPECT_EQ(b, 0xcc);
+}
+
+TEST_F(AddressSpace, SameObjectWhileNothingChanges) {
+  image("/a", 0xaa);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x1000, "/a"));
+  s.map(RecordTime(9), Tid(1), map_of(1, 0x5000, "/a"));
+  const auto first = s.image_at(one, Tid(1), RecordTime(2), RecordTime(3));
+  EXPECT_EQ(first, s.image_at(one, Tid(7), RecordTime(5), RecordTime(5)));
+  EXPECT_NE(first, s.image_at(one, Tid(1), RecordTime(9), RecordTime(9)));
+}
+
+TEST_F(AddressSpace, LocateNamesFileAndOffset) {
+  const uint32_t a = image("/a", 0xaa, 0x4000, "abcd");
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x10000, "/a", 0x2000, 0x1000));
+  s.map(RecordTime(1), Tid(1), map_of(1, 0x20000, "/not-captured", 0x2000));
+  auto l = s.locate(one, RecordTime(2), Ip(0x10010));
+  ASSERT_TRUE(l.has_value());
+  EXPECT_EQ(l->image, a);
+  EXPECT_EQ(l->image_offset, 0x1010u);
+  EXPECT_EQ(l->path, "/a");
+  EXPECT_EQ(l->build_id, "abcd");
+  EXPECT_EQ(l->map_start, 0x10000u);
+  l = s.locate(one, RecordTime(2), Ip(0x20010));
+  ASSERT_TRUE(l.has_value());
+  EXPECT_EQ(l->image, 0u);
+  EXPECT_EQ(l->path, "/not-captured");
+  EXPECT_FALSE(s.locate(one, RecordTime(0), Ip(0x10010)).has_value());
+  EXPECT_FALSE(s.locate(one, RecordTime(2), Ip(0x30000)).has_value());
+}
+
+TEST_F(AddressSpace, MappingThatWrapsAroundIsIgnored) {
+  image("/a", 0xaa);
+  AddressSpaces s(info, images);
+  s.map(RecordTime(1), Tid(1), map_of(1, ~0ull - 0xfff, "/a", 0x2000));
+  EXPECT_EQ(at(s, 1, 1, ~0ull - 0xff), -1);
+}
+
+}  // namespace
+}  // namespace hindcast::decode

@@ -1,0 +1,345 @@
+#include "decode/libipt_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "decode/code_image.h"
+#include "tests/support/tiny_host.h"
+#include "tests/support/tiny_program.h"
+
+namespace hindcast::decode {
+namespace {
+
+using test::PtBytes;
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using Lines = std::vector<std::string>;
+
+class OneImage final : public CodeImage {
+ public:
+  size_t read(Ip ip, std::span<uint8_t> out) const override {
+    if (ip.value() < test::kTinyBase || ip.value() - test::kTinyBase >= code_.size()) return 0;
+    const uint64_t at = ip.value() - test::kTinyBase;
+    const size_t n = std::min<size_t>(out.size(), code_.size() - at);
+    std::copy_n(code_.begin() + static_cast<ptrdiff_t>(at), n, out.begin());
+    return n;
+  }
+
+ private:
+  std::vector<uint8_t> code_ = test::tiny_program();
+};
+
+struct Selector final : ImageSelector {
+  std::shared_ptr<const CodeImage> image = std::make_shared<OneImage>();
+  std::vector<std::pair<uint64_t, uint64_t>> unknown;  // offsets [first, second) nobody knows
+  std::vector<uint64_t> asked;
+  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
+    asked.push_back(offset);
+    for (const auto& [from, to] : unknown)
+      if (from <= offset && offset < to) return nullptr;
+    return image;
+  }
+};
+
+struct Decode {
+  explicit Decode(const PtBytes& bytes, std::vector<uint64_t> cuts = {}) : data(bytes.bytes()) {
+    trace = PtTrace::scan(data, {}, std::move(cuts));
+  }
+  std::vector<Event> events(Resync resync = Resync::earliest) {
+    DecodeConfig config;
+    config.resync = resync;
+    auto d = make_libipt_decoder(trace, config, selector, std::make_shared<IptCode>());
+    std::vector<Event> all, batch(3);
+    while (const size_t n = (*d)->next(batch)) {
+      all.insert(all.end(), batch.begin(), batch.begin() + static_cast<ptrdiff_t>(n));
+      if (all.size() > 100000) {
+        ADD_FAILURE() << "the flow does not end";
+        break;
+      }
+    }
+    return all;
+  }
+  Lines lines(Resync resync = Resync::earliest) {
+    Lines l;
+    for (const Event& e : events(resync)) l.push_back(test::text_of(e));
+    return l;
+  }
+  std::vector<uint8_t> data;
+  PtTrace trace;
+  Selector selector;
+};
+
+PtBytes psb_on(uint64_t ip) { return PtBytes().psb().mode_exec().fup(ip).psbend(); }
+PtBytes psb_off() { return PtBytes().psb().psbend(); }
+
+TEST(LibiptEngine, CallsAndCompressedReturnsMakeContiguousBlocks) {
+  Decode r(psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch",
+                              "block 401012-401014 x3 near_ret", "async_disabled 401005"}));
+}
+
+TEST(LibiptEngine, UncompressedReturnTakesItsTip) {
+  Decode r(psb_on(0x401000).tnt("T").tip(0x401005).fup(0x401000).tip_pgd());
+  EXPECT_EQ(r.lines(),
+            (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch",
+                   "block 401014-401014 x1 near_ret", "block 401005-401006 x2 direct_jump", "async_disabled 401000"}));
+}
+
+TEST(LibiptEngine, SyscallLeavesAndReturns) {
+  Decode r(psb_off().mode_exec().tip_pge(0x401020).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled", "enabled 401022",
+                              "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST(LibiptEngine, MissingCodeIsAGapWithItsAddressAndTheNextStretchDecodes) {
+  const PtBytes trace = psb_off()
+                            .mode_exec()
+                            .tip_pge(0x401040)
+                            .tip(0x7f0000)
+                            .tnt("TTT")
+                            .fup(0x7f0010)
+                            .tip_pgd()
+                            .tip_pge(0x401022)
+                            .fup(0x401023)
+                            .tip_pgd();
+  Decode r(trace);
+  EXPECT_EQ(r.lines(), (Lines{"enabled 401040", "block 401040-401040 x1 indirect_call", "gap image_missing 7f0000",
+                              "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+  // Every reader of PT would wait for the next PSB, which does not come.
+  EXPECT_EQ(Decode(trace).lines(Resync::psb),
+            (Lines{"enabled 401040", "block 401040-401040 x1 indirect_call", "gap image_missing 7f0000"}));
+}
+
+TEST(LibiptEngine, ReturnCompressedAgainstAnUnseenCallIsAGapAndNoGuess) {
+  Decode r(psb_off()
+               .mode_exec()
+               .tip_pge(0x401040)
+               .tip(0x7f0000)
+               .fup(0x7f0010)
+               .tip_pgd()
+               .tip_pge(0x401014)
+               .tnt("T")
+               .fup(0x401042)
+               .tip_pgd()
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"enabled 401040", "block 401040-401040 x1 indirect_call", "gap image_missing 7f0000",
+                              "enabled 401014", "block 401014-401014 x1 near_ret", "gap desync 401014",
+                              "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST(LibiptEngine, StretchOfNobodyIsAGapWithItsBytes) {
+  const PtBytes before = psb_off().mode_exec().tip_pge(0x401022).fup(0x401023).tip_pgd();
+  PtBytes trace = before;
+  trace.tip_pge(0x401000).tnt("NT").fup(0x401005).tip_pgd();
+  const uint64_t end = trace.size();
+  trace.tip_pge(0x401022).fup(0x401023).tip_pgd();
+  Decode r(trace);
+  r.selector.unknown = {{before.size(), end}};
+  const std::vector<Event> events = r.events();
+  Lines lines;
+  for (const Event& e : events) lines.push_back(test::text_of(e));
+  EXPECT_EQ(lines,
+            (Lines{"enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023", "gap unattributed 401000",
+                   "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+  EXPECT_EQ(events[3].offset, before.size());
+  EXPECT_EQ(events[3].count, r.trace.map.stretches[1].end - before.size());
+}
+
+TEST(LibiptEngine, AllStretchesOfNobodyAreOneGapEach) {
+  Decode r(psb_on(0x401000)
+               .tnt("NT")
+               .fup(0x401005)
+               .tip_pgd()
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd()
+               .append(psb_on(0x401000))
+               .tnt("N"));
+  r.selector.unknown = {{0, 10000}};
+  EXPECT_EQ(r.lines(), (Lines{"gap unattributed 401000", "gap unattributed 401022", "gap unattributed 401000"}));
+}
+
+TEST(LibiptEngine, OverflowIsAnEventAndAGapAndFlowGoesOn) {
+  Decode r(psb_on(0x401000).tnt("N").ovf().fup(0x401005).tnt("T").fup(0x401005).tip_pgd());
+  const Lines lines = r.lines();
+  ASSERT_GE(lines.size(), 4u);
+  EXPECT_THAT(lines, ::testing::IsSupersetOf(Lines{"block 401000-401000 x1 direct_call", "overflow 401005",
+                                                   "gap pt_overflow", "block 401005-401006 x2 direct_jump"}));
+}
+
+TEST(LibiptEngine, OverflowThatEndsWithTracingOff) {
+  Decode r(psb_on(0x401000).tnt("N").ovf().append(psb_off()).tip_pge(0x401022).fup(0x401023).tip_pgd());
+  EXPECT_THAT(r.lines(), ::testing::IsSupersetOf(Lines{"overflow", "gap pt_overflow", "enabled 401022",
+                                                       "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST(LibiptEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
+  Decode r(psb_on(0x401030).tnt("TTTT").fup(0x401030).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
+  const Lines lines = r.lines();
+  EXPECT_THAT(lines, ::testing::Contains("gap desync 401030"));
+  EXPECT_EQ(lines.back(), "async_disabled 401023");
+  EXPECT_LT(lines.size(), 300u);
+}
+
+TEST(LibiptEngine, TipWithoutAnAddressIsADesyncWhetherTheCodeIsKnownOrNot) {
+  Decode r(psb_on(0x401000).tnt("T").raw({0x0d}).tnt("TT").fup(0x401005).tip_pgd());
+  // libipt remembers only code in sections.
+  const std::vector<uint8_t> program = test::tiny_program();
+  r.selector.image =
+      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
+  const auto code = std::make_shared<IptCode>();
+  for (int i = 0; i < 3; ++i) {
+    auto d = make_libipt_decoder(r.trace, {}, r.selector, code);
+    std::vector<Event> batch(20);
+    batch.resize((*d)->next(batch));
+    uint32_t returns = 0, gaps = 0;
+    for (const Event& e : batch) {
+      returns += e.end == BlockEnd::near_ret;
+      gaps += e.cause == GapCause::desync;
+    }
+    EXPECT_EQ(returns, 1u) << i;
+    EXPECT_EQ(gaps, 1u) << i;
+  }
+}
+
+TEST(LibiptEngine, TracingThatNothingTurnedOnIsADesync) {
+  Decode r(psb_on(0x401022)
+               .fup(0x401023)
+               .tip_pgd()
+               .append(psb_on(0x401000))
+               .tnt("NT")
+               .append(psb_on(0x401022))
+               .fup(0x401023)
+               .tip_pgd());
+  const Lines lines = r.lines();
+  EXPECT_THAT(lines, ::testing::Contains(::testing::StartsWith("gap desync")));
+  EXPECT_THAT(lines, ::testing::Not(::testing::Contains(::testing::StartsWith("block 401010"))));
+}
+
+TEST(LibiptEngine, BytesBeforeTheFirstPsbAreNotCaptured) {
+  Decode r(PtBytes().tnt("TT").tnt("NN").append(psb_on(0x401022)).fup(0x401023).tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"gap not_captured", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST(LibiptEngine, NothingIsDecodedAcrossAnEarlierFreeze) {
+  const PtBytes before = psb_on(0x401000).tnt("N");
+  PtBytes trace = before;
+  trace.tnt("T").fup(0x401005).tip_pgd().append(psb_on(0x401022)).fup(0x401023).tip_pgd();
+  Decode r(trace, {before.size()});
+  const Lines lines = r.lines();
+  EXPECT_THAT(lines, ::testing::Contains(::testing::AnyOf("gap cut", "gap not_captured")));
+  EXPECT_THAT(lines, ::testing::Not(::testing::Contains("async_disabled 401005")));
+  EXPECT_EQ(lines.back(), "async_disabled 401023");
+}
+
+TEST(LibiptEngine, SeekContinuesAtThePsbBeforeTheOffset) {
+  PtBytes trace = psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd();
+  const uint64_t second = trace.size();
+  trace.append(psb_off().mode_exec()).tip_pge(0x401022).fup(0x401023).tip_pgd();
+  Decode r(trace);
+  auto d = make_libipt_decoder(r.trace, {}, r.selector, std::make_shared<IptCode>());
+  std::vector<Event> batch(10);
+  for (uint64_t offset : {second, second + 5, trace.size(), trace.size() + 100}) {
+    (*d)->seek(offset);
+    ASSERT_EQ((*d)->next(batch), 3u) << offset;
+    EXPECT_EQ(test::text_of(batch[1]), "block 401022-401022 x1 none");
+  }
+  (*d)->seek(0);
+  const size_t n = (*d)->next(batch);
+  Lines lines;
+  for (size_t i = 0; i < n; ++i) lines.push_back(test::text_of(batch[i]));
+  EXPECT_EQ(lines, r.lines());
+  EXPECT_EQ(lines.size(), 7u);
+}
+
+TEST(LibiptEngine, TimesNeverDecreaseAndHoldTheStretchsBounds) {
+  Decode r(PtBytes()
+               .psb()
+               .tsc(1000)
+               .mode_exec()
+               .psbend()
+               .tsc(2000)
+               .tip_pge(0x401000)
+               .tnt("NT")
+               .fup(0x401005)
+               .tip_pgd()
+               .tsc(3000)
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd()
+               .tsc(4000));
+  TscInterval last{Tsc::min(), Tsc::min()};
+  for (const Event& e : r.events()) {
+    EXPECT_LE(last.earliest, e.time.earliest);
+    EXPECT_LE(last.latest, e.time.latest);
+    EXPECT_LE(e.time.earliest, e.time.latest);
+    last = e.time;
+    if (e.kind == EventKind::block && e.ip < 0x401020) {
+      EXPECT_GE(e.time.earliest.value(), 2000u);
+      EXPECT_LE(e.time.latest.value(), 3000u + 1000u);  // up to the TSC packet, and how late packets are made
+    }
+  }
+}
+
+PtBytes long_trace() {
+  PtBytes t = psb_on(0x401000);
+  for (int i = 0; i < 6; ++i)
+    t.tnt("NT")
+        .fup(0x401005)
+        .tip_pgd()
+        .tsc(1000 + static_cast<uint64_t>(i))
+        .mtc(static_cast<uint8_t>(i))
+        .tip_pge(0x401020)
+        .tip_pgd()
+        .tip_pge(0x401022)
+        .tnt("T")
+        .fup(0x401005)
+        .tip_pgd()
+        .append(psb_off())
+        .tip_pge(0x401000)
+        .tnt("NT")
+        .ovf()
+        .fup(0x401005)
+        .cyc(100)
+        .tnt("NTNTNT")
+        .tip(0x401040)
+        .append(psb_on(0x401000));
+  return t;
+}
+
+TEST(LibiptEngine, TraceCutAnywhereEndsAndStaysInOrder) {
+  const PtBytes whole = long_trace();
+  for (size_t n = 0; n < whole.size(); ++n) {
+    PtBytes part = whole;
+    Decode r(part.drop_last(whole.size() - n));
+    for (const Resync resync : {Resync::psb, Resync::earliest}) {
+      TscInterval last{Tsc::min(), Tsc::min()};
+      for (const Event& e : r.events(resync)) {
+        ASSERT_LE(last.earliest, e.time.earliest) << n;
+        ASSERT_LE(last.latest, e.time.latest) << n;
+        ASSERT_LE(e.offset, n);
+        last = e.time;
+      }
+    }
+  }
+}
+
+TEST(LibiptEngine, ByteFlippedAnywhereEndsAndStaysInOrder) {
+  const std::vector<uint8_t> whole = long_trace().bytes();
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const uint8_t flip : {0x01, 0x80, 0xff}) {
+      PtBytes none;
+      Decode r(none);
+      r.data = whole;
+      r.data[at] ^= flip;
+      r.trace = PtTrace::scan(r.data, {});
+      r.selector.unknown = {{at, at + 40}};
+      for (const Resync resync : {Resync::psb, Resync::earliest}) (void)r.events(resync);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hindcast::decode
