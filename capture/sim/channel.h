@@ -12,8 +12,9 @@
 //            `written` is published after every special word and before any wait. Words without a time (blocks, cuts)
 //            between two words with one number at most kMaxUntimedWords. A thread may sleep for ring space while
 //            others wait for it in QEMU, so the daemon must never hold one ring's words back until another ring moves.
-//            The process is gone when its connection closes: then the words up to `position` are valid too, and a
-//            ring whose last word is a block (no exit word) does not say how far that block ran.
+//            `position` moves with every word; the words between `written` and it are blocks. It is only worth reading
+//            while its thread stands still: off its CPU, or when the process is gone (its connection is closed). A ring
+//            whose last word is a block (no exit word) does not say how far that block ran.
 //   defs     One memfd per process: a DefsHeader page, then BlockDef entries back to back, append only; `used` is
 //            published (release) after the entry is whole and before any ring names its id. A forked child starts its
 //            own defs; ids below DefsHeader.first_id are its parent's, as they stood at the fork.
@@ -66,7 +67,7 @@ struct RingHeader {
   alignas(64) std::atomic<uint64_t> written;   // by the plugin
   std::atomic<uint32_t> closed;                // 1: the thread ended; nothing follows `written`
   alignas(64) std::atomic<uint64_t> taken;     // by the daemon
-  alignas(64) std::atomic<uint64_t> position;  // where the plugin writes next; to be read only when the process is gone
+  alignas(64) std::atomic<uint64_t> position;  // where the plugin writes next
 };
 static_assert(sizeof(RingHeader) <= kPageBytes);
 

@@ -472,6 +472,7 @@ Result<std::vector<Cut>> SimSource::freeze() {
   count(total.overflows, "internal buffer overflows were injected");
   count(total.mismatches, "times the flow of a thread was not known; each is an overflow in the trace");
   count(s.unplaced_spans, "spans of words had no switch record and were placed by the plugin's own word");
+  count(s.late_spans, "stretches of a thread became known too late to be placed; each is an overflow in the trace");
   count(s.takeovers, "times a thread began while another seemed to run: switch records are missing");
   count(s.bad_words, "threads sent words that break the channel's rules; they are not traced from there on");
   count(s.lost_words, "words were lost in the plugin");

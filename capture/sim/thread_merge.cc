@@ -81,6 +81,7 @@ struct ThreadMerge::Thread {
   WordRing ring;
   std::shared_ptr<BlockTable> table;
   uint64_t taken = 0;           // words taken from the ring
+  uint64_t published = 0;       // by the plugin, as last seen; beyond it are blocks only
   std::vector<uint32_t> inbox;  // taken, from `parsed` on not yet placed
   size_t parsed = 0;
   uint64_t last_time = 0;  // the last time that a word named
@@ -92,6 +93,9 @@ struct ThreadMerge::Thread {
   bool torn = false;      // it was ended without an exit word
   bool waits_for_horizon = false;
   uint64_t heard_at = 0;  // TSC when words last came
+  // Where its writer stood at some moment of [rest_from, rest_until]; rest_until is kNever until the next look.
+  uint64_t rest_position = 0, rest_from = 0, rest_until = 0;
+  uint64_t rested_at = 0;  // the preemption that its last word in the inbox is known to follow; 0: none
   // where placement stands
   bool tracing = false;
   Interval on;  // the interval it is (or was last) placed in
@@ -102,10 +106,12 @@ struct ThreadMerge::Thread {
 
 namespace {
 
-constexpr uint64_t kSettleUs = 1000;     // a word published this long ago is seen for sure, but for rare preemptions
-constexpr uint64_t kSilenceUs = 200000;  // a thread this long silent in user code holds nobody up any longer
-constexpr uint64_t kGoneUs = 50000;      // by then its last switch-out has been seen
-constexpr uint64_t kMaxSegments = 1024;  // of a piece
+constexpr uint64_t kSettleUs = 5000;     // a word published this long ago is seen for sure, but for rare preemptions
+constexpr uint64_t kSilenceUs = 200000;  // a thread this long silent on its CPU holds nobody up while memory is short
+constexpr uint64_t kLongSilenceUs = 5000000;  // nor, after this, when it is not
+constexpr uint64_t kLatestUs = 1000000;       // how far clocks and threads of ours may be apart
+constexpr uint64_t kGoneUs = 50000;           // by then its last switch-out has been seen
+constexpr uint64_t kMaxSegments = 1024;       // of a piece
 
 uint64_t time_of(const std::vector<uint32_t>& words, size_t at) { return words[at] | uint64_t{words[at + 1]} << 32; }
 
@@ -192,8 +198,9 @@ void ThreadMerge::on_switch(CpuId id, Tid tid, uint64_t tsc, bool in) {
   cpu.lost = false;
 }
 
-void ThreadMerge::on_lost(CpuId cpu, uint64_t) {
+void ThreadMerge::on_lost(CpuId cpu, uint64_t tsc) {
   if (cpu_index_.contains(cpu.value())) cpu_of(cpu).lost = true;
+  last_loss_ = std::max(last_loss_, tsc);
 }
 
 void ThreadMerge::on_fault(Tid tid, uint64_t tsc) { faults_[tid.value()].push_back(tsc); }
@@ -233,14 +240,19 @@ void ThreadMerge::take_words(Thread& t) {
   if (t.ended || !t.ring.written) return;
   uint64_t until = t.ring.written->load(std::memory_order_acquire);
   if (t.gone && t.ring.position) until = std::max(until, t.ring.position->load(std::memory_order_acquire));
-  if (until < t.taken || until - t.taken > t.ring.capacity) {  // not what a plugin of ours writes
+  if (until > t.taken ? until - t.taken > t.ring.capacity : t.taken - until > kMaxUntimedWords) {  // no plugin of ours
     ++stats_.bad_words;
     t.gone = true;
     t.discard = true;
     return;
   }
+  t.published = until;
+  if (until <= t.taken) return;  // words that are not published yet were taken from a rest
   const uint64_t room = waiting_words_ < config_.max_waiting_words ? config_.max_waiting_words - waiting_words_ : 0;
-  const uint64_t n = std::min(until - t.taken, room);
+  copy_words(t, std::min(until - t.taken, room));
+}
+
+void ThreadMerge::copy_words(Thread& t, uint64_t n) {
   if (n == 0) return;
   if (t.parsed == t.inbox.size()) {
     t.inbox.clear();
@@ -256,6 +268,57 @@ void ThreadMerge::take_words(Thread& t) {
   t.ring.taken->store(t.taken, std::memory_order_release);
   // Blocks are defined before a word names them, so they are all there now.
   if (!t.table->refresh()) t.discard = true;
+}
+
+// Rest: where the writer of a thread stands that is off its CPU. The position in the ring moves with every block, so a
+// reading of it taken while the kernel's records say that the thread was off all the time tells what it had begun when
+// it was taken off. Without this, what it ran before a long preemption would be known only after it.
+
+/// Reads where its writer stands.
+void ThreadMerge::watch_rest(Thread& t, uint64_t now) {
+  if (!t.ring.position || !t.ring.written || t.gone || t.discard) return;
+  const uint64_t position = t.ring.position->load(std::memory_order_acquire);
+  const uint64_t written = t.ring.written->load(std::memory_order_acquire);
+  // All that is published was taken, so whatever lies behind that are blocks.
+  if (written > t.taken || position < t.taken || position - t.taken > kMaxUntimedWords) return;
+  t.rest_position = position;
+  t.rest_from = now;
+  t.rest_until = kNever;
+}
+
+/// Was the thread off its CPU when its position was read?
+void ThreadMerge::settle_rest(Thread& t, uint64_t horizon, uint64_t now) {
+  if (t.rest_until == kNever) t.rest_until = now;  // the reading was over before this call
+  if (horizon < t.rest_until) return;
+  t.rest_until = 0;
+  if (t.gone || t.discard || t.ended) return;
+  const auto s = slices_.find(t.tid.value());
+  if (s == slices_.end()) return;
+  const Slice* left = nullptr;
+  for (const Slice& slice : s->second) {
+    if (slice.out <= t.rest_from) {
+      left = &slice;
+    } else if (slice.in <= t.rest_until) {
+      return;  // it ran
+    }
+  }
+  if (left && left->out > t.last_time && left->out > last_loss_) take_rest(t, left->out, cpus_[left->cpu]->id);
+}
+
+/// The blocks up to the position of its rest, with the time of its preemption before the last of them: how far that one
+/// ran is not known, so it belongs to what comes after.
+void ThreadMerge::take_rest(Thread& t, uint64_t out, CpuId cpu) {
+  if (t.taken > t.rest_position) return;  // it said more meanwhile
+  copy_words(t, t.rest_position - t.taken);
+  if (t.taken <= t.published || t.parsed == t.inbox.size()) return;  // it stands behind a special word, not in a block
+  const uint32_t last = t.inbox.back();
+  t.inbox.back() = special(Word::mark, cpu.value());
+  t.inbox.push_back(static_cast<uint32_t>(out));
+  t.inbox.push_back(static_cast<uint32_t>(out >> 32));
+  t.inbox.push_back(last);
+  waiting_words_ += 3;
+  t.rested_at = out;
+  ++stats_.rests;
 }
 
 /// Reads one span from the inbox, up to the next named time. False when it is not whole yet or beyond the horizon.
@@ -344,7 +407,9 @@ bool ThreadMerge::next_span(Thread& t, uint64_t horizon, Span& span) {
     }
 
     // A named time. What follows decides where control goes on.
-    uint64_t at = std::max(time_of(w, i + 1), t.last_time);
+    const uint64_t named = time_of(w, i + 1);
+    if (named > latest_) return bad();  // the encoder would fill the ring with MTCs up to then
+    uint64_t at = std::max(named, t.last_time);
     const bool left = !t.torn && part.count && blocks[w[i - 1]].kind == Terminator::far;
     bool next_known = true;
     uint64_t next_ip = 0;
@@ -375,7 +440,8 @@ bool ThreadMerge::next_span(Thread& t, uint64_t horizon, Span& span) {
     }
     span.t1 = at;
     if (!next_known) next_ip = drop_last_block();
-    if (type == Word::signal || !next_known) span.interrupted = true;
+    const bool rest = type == Word::mark && named == t.rested_at;
+    if (type == Word::signal || !next_known || rest) span.interrupted = true;
     if (part.lossy && !part.count) {  // lost right before the named time
       span.lossy_end = true;
       span.resume_ip = next_ip;
@@ -466,9 +532,8 @@ uint64_t ThreadMerge::edge_before(const Thread& t, const Slice& slice, uint64_t 
   return edge;
 }
 
-/// Where the thread was on a CPU between two times, into intervals_. False when there is no place yet for what it ran.
-bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named, uint64_t instructions,
-                            uint64_t horizon) {
+/// Where the thread was on a CPU between two times, into intervals_. False when all of that is encoded already.
+bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named) {
   intervals_.clear();
   const auto s = slices_.find(t.tid.value());
   bool late = false, known = false;
@@ -498,33 +563,32 @@ bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named, 
     }
   }
   if (!intervals_.empty()) {
-    if (late) ++stats_.late_spans;
+    if (late) ++stats_.squeezed_spans;
     return true;
   }
-  // Its time is over on the CPUs where it ran, or no record says where that was. It did run later still, or these words
-  // would not be here: the begin of the first stretch that is still open has to do, so that they stay within their
-  // thread's time on a CPU.
-  if (s != slices_.end()) {
+  // Clocks disagree by a little: a moment after its time is near enough.
+  if (known) {
     for (const Slice& slice : s->second) {
+      if (slice.in >= to) break;
       Interval i;
       i.cpu = slice.cpu;
-      i.a = std::max({slice.in + us_, from, t.placed_until, cpus_[slice.cpu]->encoder->now()});
-      const uint64_t end = std::min(slice.out == kNever ? slice.out : slice.out - std::min(us_, slice.out), horizon);
-      if (i.a + us_ >= end) continue;
-      i.b = std::min(end, i.a + std::max<uint64_t>(us_, instructions * 4));
+      i.a = std::max({slice.in, from, cpus_[i.cpu]->encoder->now(), t.placed_until});
+      i.b = std::min(slice.out, i.a + us_);
+      if (i.a >= i.b || i.a > to + 2 * us_) continue;
       i.key = edge_before(t, slice, i.a);
-      soft_breaks(t, i);
-      ++stats_.late_spans;
+      intervals_.push_back(i);
+      ++stats_.squeezed_spans;
       return true;
     }
+    return false;
   }
-  if (known && horizon != kNever) return false;
   ++stats_.unplaced_spans;
   Interval i;
   Cpu& cpu = cpu_of(named);
   i.cpu = cpu_index_.at(cpu.id.value());
   i.guessed = true;
   i.a = std::max({from, t.placed_until, cpu.encoder->now()});
+  if (i.a > to + us_) return false;
   i.b = std::max(i.a + 1, to);
   i.key = t.tracing && t.on.guessed && t.on.cpu == i.cpu ? t.on.key : i.a;
   push_where_nobody_else_ran(t, i);
@@ -596,6 +660,14 @@ ThreadMerge::Segment& ThreadMerge::append(Thread& t, const Interval& where) {
   return t.piece.segments.emplace_back();
 }
 
+void ThreadMerge::append_loss(Thread& t, const Interval& where, uint64_t at, uint64_t next_ip) {
+  Segment& s = append(t, where);
+  s.kind = Segment::Kind::loss;
+  s.t0 = s.t1 = t.placed_until = std::max(at, t.placed_until);
+  s.next_ip = next_ip;
+  t.tracing = true;
+}
+
 void ThreadMerge::interrupt(Thread& t, uint64_t at) {
   if (!t.tracing) return;
   Segment& s = append(t, t.on);
@@ -638,17 +710,12 @@ bool ThreadMerge::place_slowly(Thread& t, const Span& span, uint64_t horizon) {
   if (span.interrupted && span.instructions) t1 -= std::min(us_, (span.t1 - span.t0) / 3);  // the kernel's work
   const BlockInfo* const blocks = t.table->data();
   if (span.instructions == 0) {
-    if (span.lossy_end && t.tracing) {
-      Segment& s = append(t, t.on);
-      s.kind = Segment::Kind::loss;
-      s.t0 = s.t1 = t.placed_until;
-      s.next_ip = span.resume_ip;
-    }
+    if (span.lossy_end && t.tracing) append_loss(t, t.on, t.placed_until, span.resume_ip);
     if (span.interrupted)
       interrupt(t, std::min(t.placed_until + us_, (t.placed_until + std::max(span.t1, t.placed_until)) / 2));
     return true;
   }
-  if (!intervals(t, span.t0, t1, t.named_cpu, span.instructions, horizon)) return false;
+  if (!intervals(t, span.t0, t1, t.named_cpu)) return lose_span(t, span, horizon);
   uint64_t total = 0;
   for (const Interval& i : intervals_) total += i.b - i.a;
 
@@ -677,12 +744,8 @@ bool ThreadMerge::place_slowly(Thread& t, const Span& span, uint64_t horizon) {
     uint64_t here = 0;  // of the quota
     while (here < quota) {
       const Part& p = span.parts[part];
-      if (p.lossy && block == 0 && skip == 0) {
-        Segment& s = append(t, where);
-        s.kind = Segment::Kind::loss;
-        s.t0 = s.t1 = where.a + (where.b - where.a) * here / quota;
-        s.next_ip = blocks[t.inbox[p.begin]].ip;
-      }
+      if (p.lossy && block == 0 && skip == 0)
+        append_loss(t, where, where.a + (where.b - where.a) * here / quota, blocks[t.inbox[p.begin]].ip);
       Segment s;
       s.first_skip = skip;
       s.t0 = where.a + static_cast<uint64_t>(static_cast<unsigned __int128>(where.b - where.a) * here / quota);
@@ -732,13 +795,43 @@ bool ThreadMerge::place_slowly(Thread& t, const Span& span, uint64_t horizon) {
     }
     placed = goal;
   }
-  if (span.lossy_end) {
-    Segment& s = append(t, t.on);
-    s.kind = Segment::Kind::loss;
-    s.t0 = s.t1 = t.placed_until;
-    s.next_ip = span.resume_ip;
-  }
+  if (span.lossy_end) append_loss(t, t.on, t.placed_until, span.resume_ip);
   if (span.interrupted) interrupt(t, t.placed_until);
+  return true;
+}
+
+/// All the time in which the span ran is encoded: at the first moment that is still open, its thread says that something
+/// of it was lost. False when no such moment is known yet.
+bool ThreadMerge::lose_span(Thread& t, const Span& span, uint64_t horizon) {
+  Interval where;
+  bool found = false;
+  if (const auto s = slices_.find(t.tid.value()); s != slices_.end())
+    for (const Slice& slice : s->second) {
+      where.cpu = slice.cpu;
+      where.a = std::max({slice.in + us_, span.t1, t.placed_until, cpus_[slice.cpu]->encoder->now()});
+      where.b = std::min(slice.out - std::min(us_, slice.out), horizon);
+      found = where.a + us_ < where.b;
+      if (!found) continue;
+      where.key = edge_before(t, slice, where.a);
+      break;
+    }
+  if (!found) {
+    if (horizon != kNever) return false;
+    const Cpu& cpu = cpu_of(t.named_cpu);
+    where = Interval{};
+    where.cpu = cpu_index_.at(cpu.id.value());
+    where.guessed = true;
+    where.a = where.key = std::max({span.t1, t.placed_until, cpu.encoder->now()});
+    where.b = where.a + 1;
+  }
+  ++stats_.late_spans;
+  if (t.tracing && (t.on.key != where.key || t.on.cpu != where.cpu)) interrupt(t, t.placed_until);
+  t.on = where;
+  const Part& last = span.parts.back();
+  const BlockInfo& b = t.table->data()[t.inbox[last.begin + last.count - 1]];
+  const bool left = last.last_stop == 0 && b.kind == Terminator::far;
+  append_loss(t, where, where.a, left ? b.ip : last.next_ip);
+  if (left || span.interrupted) interrupt(t, where.a);
   return true;
 }
 
@@ -768,8 +861,17 @@ bool ThreadMerge::place(Thread& t, uint64_t horizon) {
   return any;
 }
 
-/// A thread that was ended without an exit word: blocks after the last named time. How far the last block ran is not
-/// known, so it is left out.
+/// The time before which the thread can say nothing new: when it was last heard of, or when it came back from a rest.
+uint64_t ThreadMerge::nothing_before(const Thread& t, uint64_t horizon) const {
+  const bool rests = t.rested_at != 0 && t.last_time == t.rested_at && t.parsed + 1 == t.inbox.size();
+  if (!rests) return t.last_time;
+  uint64_t back = std::max(horizon, t.last_time);
+  if (const auto s = slices_.find(t.tid.value()); s != slices_.end())
+    for (const Slice& slice : s->second)
+      if (slice.in >= t.rested_at) back = std::min(back, slice.in);
+  return back;
+}
+
 /// It was taken off its CPU long ago and has not said what it ran until then: that is placed where it runs next, so that
 /// its stretch here ends with its slice, as a preemption would end it.
 void ThreadMerge::leave_ended_slice(Thread& t) {
@@ -784,6 +886,8 @@ void ThreadMerge::leave_ended_slice(Thread& t) {
     }
 }
 
+/// A thread that was ended without an exit word: blocks after the last named time. How far the last block ran is not
+/// known, so it is left out.
 void ThreadMerge::place_rest(Thread& t, uint64_t now) {
   if (!t.ended) {
     t.torn = true;
@@ -828,8 +932,11 @@ void ThreadMerge::encode(Cpu& cpu, const Piece& piece) {
       ++stats_.takeovers;
     }
     if (s.kind == Segment::Kind::loss) {
+      // Entered first, so that the loss is seen to be this thread's.
+      if (!e.tracing()) e.enter(s.t0, s.next_ip);
       e.lose(s.t0, s.next_ip);
       cpu.current = piece.thread;
+      cpu.asleep = false;
       continue;
     }
     Run run;
@@ -892,6 +999,7 @@ void ThreadMerge::encode(Cpu& cpu, uint64_t until) {
 
 bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
   bool any = false;
+  latest_ = now + kLatestUs * us_;
   uint64_t until = std::min(horizon, now > kSettleUs * us_ ? now - kSettleUs * us_ : 0);
   for (const auto& t : threads_) {
     if (t->ended) {
@@ -899,10 +1007,12 @@ bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
       continue;
     }
     const uint64_t before = t->taken;
+    if (t->ring.position && t->rest_until != 0) settle_rest(*t, horizon, now);
     take_words(*t);
     if (t->taken != before) t->heard_at = now;
     any |= place(*t, horizon);
     ship(*t);
+    if (t->rest_until == 0) watch_rest(*t, now);
     if (t->ended) continue;
     if (t->gone && now > t->heard_at + kGoneUs * us_) {
       place_rest(*t, now);
@@ -911,11 +1021,11 @@ bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
     }
     // A thread that waits for the horizon has more to say about the time since its last word, unless it was in the
     // kernel all that time.
-    const bool silent = now > t->heard_at + kSilenceUs * us_;
+    const bool short_of_memory = waiting_words_ >= config_.max_waiting_words / 2;
+    const bool silent = now > t->heard_at + (short_of_memory ? kSilenceUs : kLongSilenceUs) * us_;
     if (silent) leave_ended_slice(*t);
     const bool quiet_in_kernel = t->in_kernel && (t->waits_for_horizon || t->parsed == t->inbox.size());
-    const bool settled = quiet_in_kernel || silent;
-    if (!settled) until = std::min(until, t->last_time);
+    if (!quiet_in_kernel && !silent) until = std::min(until, nothing_before(*t, horizon));
   }
   for (const auto& cpu : cpus_) encode(*cpu, until);
   encoded_until_ = std::max(encoded_until_, until);
@@ -924,6 +1034,7 @@ bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
 }
 
 void ThreadMerge::finish(uint64_t now) {
+  latest_ = now + kLatestUs * us_;
   for (const auto& t : threads_) {
     for (;;) {  // the budget may need several rounds
       const uint64_t before = t->taken;

@@ -13,8 +13,10 @@
 //
 // Distance: tracing begins and ends about a microsecond inside its slice, as the kernel's own work makes it, so that a
 // decoder with the timing of MTC can tell neighbouring threads apart. Named times are never moved.
-// Order: a CPU is encoded up to the time before which no thread can bring anything new (or after a thread has been
-// silent for too long: what it says later about earlier is then placed at the earliest time still open).
+// Order: a CPU is encoded up to the time before which no thread can bring anything new. A thread that was preempted says
+// nothing until it runs again, but its ring already holds what it ran: where its writer stood while it was off its CPU
+// is a named time too ("Rest" below). A thread that is on a CPU and silent for too long is waited for no longer: what
+// it then says about times that are encoded becomes an overflow, never code at a wrong time.
 #pragma once
 
 #include <atomic>
@@ -42,7 +44,9 @@ struct MergeStats {
   uint64_t spans = 0;
   uint64_t preemptions = 0, ticks = 0, faults = 0;
   uint64_t unplaced_spans = 0;  // no slice known: placed by the marks' CPU
-  uint64_t late_spans = 0;      // came after their CPU had gone on
+  uint64_t squeezed_spans = 0;  // their CPU had gone on within their time: they have less of it
+  uint64_t late_spans = 0;      // came after their CPU had gone on beyond their time; each became an overflow
+  uint64_t rests = 0;           // preempted threads whose words were read where they had stopped
   uint64_t takeovers = 0;       // a thread began while another seemed to run: switch records were lost
   uint64_t lost_words = 0;      // the plugin says so
   uint64_t bad_words = 0;       // words that break channel.h's rules; the thread's recording ends there
@@ -97,11 +101,17 @@ class ThreadMerge {
   struct Span;
 
   void take_words(Thread& t);
+  void copy_words(Thread& t, uint64_t n);
+  void watch_rest(Thread& t, uint64_t now);
+  void settle_rest(Thread& t, uint64_t horizon, uint64_t now);
+  void take_rest(Thread& t, uint64_t out, CpuId cpu);
+  uint64_t nothing_before(const Thread& t, uint64_t horizon) const;
   bool place(Thread& t, uint64_t horizon);
   bool next_span(Thread& t, uint64_t horizon, Span& span);
   bool place_span(Thread& t, const Span& span, uint64_t horizon);
   bool place_slowly(Thread& t, const Span& span, uint64_t horizon);
-  bool intervals(Thread& t, uint64_t from, uint64_t to, CpuId named, uint64_t instructions, uint64_t horizon);
+  bool intervals(Thread& t, uint64_t from, uint64_t to, CpuId named);
+  bool lose_span(Thread& t, const Span& span, uint64_t horizon);
   void soft_breaks(Thread& t, Interval whole);
   void push_where_nobody_else_ran(const Thread& t, const Interval& whole);
   uint64_t edge_before(const Thread& t, const Slice& slice, uint64_t at) const;
@@ -109,6 +119,7 @@ class ThreadMerge {
   void interrupt(Thread& t, uint64_t at);
   void leave_ended_slice(Thread& t);
   Segment& append(Thread& t, const Interval& where);
+  void append_loss(Thread& t, const Interval& where, uint64_t at, uint64_t next_ip);
   void ship(Thread& t);
   void place_rest(Thread& t, uint64_t now);
   uint64_t tick(const Cpu& cpu, uint64_t k) const;
@@ -131,6 +142,8 @@ class ThreadMerge {
   std::vector<Interval> intervals_;  // scratch
   uint64_t waiting_words_ = 0;
   uint64_t encoded_until_ = 0;
+  uint64_t latest_ = 0;     // no word can truly name a later time
+  uint64_t last_loss_ = 0;  // of switch records
 };
 
 }  // namespace hindcast::sim

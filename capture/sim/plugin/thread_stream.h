@@ -73,7 +73,7 @@ struct ThreadStream {
  private:
   void advance(uint64_t n) {
     position += n;
-    shared_position->store(position, std::memory_order_relaxed);
+    shared_position->store(position, std::memory_order_release);
   }
   void publish() { header->written.store(position, std::memory_order_release); }
   bool reserve(uint64_t n);

@@ -19,8 +19,9 @@ constexpr uint64_t kStart = uint64_t{1} << 44;
 struct TestRing {
   explicit TestRing(size_t capacity) : words(capacity) {}
   std::vector<uint32_t> words;
-  std::atomic<uint64_t> written{0}, taken{0};
+  std::atomic<uint64_t> written{0}, taken{0}, position{0};
   uint64_t n = 0;
+  uint64_t published = 0;  // behind the last special word, as the plugin publishes
   void put(uint32_t w) { words.at(n++) = w; }
   void put64(uint64_t v) {
     put(static_cast<uint32_t>(v));
@@ -29,12 +30,14 @@ struct TestRing {
   void special(Word type, uint32_t low, uint64_t tsc) {
     put(sim::special(type, low));
     put64(tsc);
+    published = n;
   }
   WordRing ring() {
     WordRing r;
     r.words = words.data();
     r.capacity = words.size();
     r.written = &written;
+    r.position = &position;
     r.taken = &taken;
     return r;
   }
@@ -62,6 +65,7 @@ struct GuestThread {
   uint64_t asleep_until = 0;  // in a system call
   bool in_syscall = false;
   unsigned since_mark = 0;
+  double sleeps = 0.02;
 
   void mark(uint64_t t, uint32_t cpu) {
     ring->special(Word::mark, cpu, t);
@@ -91,9 +95,9 @@ struct GuestThread {
         program.append_ips(id, 0, n, ran);
         if (signals) {
           t += 3 * kUs;
-          ring->put(special(Word::signal, 11));
-          ring->put64(t);
+          ring->special(Word::signal, 11, t);
           ring->put64(b.ip_of(n));
+          ring->published = ring->n;
           walk.jump_to(program.entry(static_cast<unsigned>(random.between(0, program.functions() - 1))));
         }
         // without a signal the same block starts again from its begin: no successor of its middle, so only n == 0 fits
@@ -115,7 +119,7 @@ struct GuestThread {
     if (b.kind != Terminator::far) return true;
     ring->special(Word::syscall_enter, 1, t);
     since_mark = 0;
-    if (random.chance(0.02)) {
+    if (random.chance(sleeps)) {
       in_syscall = true;
       asleep_until = t + random.between(20, 3000) * kUs;
       t += 2 * kUs;
@@ -133,10 +137,11 @@ struct Options {
   unsigned cpus = 1;
   bool signals = true;
   double lost = 0;       // share of the switch records that are dropped
-  bool delayed = false;  // words arrive later than the records about their time
+  bool delayed = false;  // blocks are published with the next special word only, as the plugin does
   uint64_t ms = 25;
   uint64_t seed = 1;
   bool exit_words = true;
+  double sleeps = 0.02;  // of the system calls
 };
 
 /// A machine whose scheduler hands out slices at random; feeds a ThreadMerge as a recorder would.
@@ -156,6 +161,7 @@ struct Machine {
     merge = std::make_unique<ThreadMerge>(c);
     for (unsigned i = 0; i < o.threads; ++i) {
       threads.push_back(std::make_unique<GuestThread>(static_cast<int>(100 + i), o.seed * 100 + i));
+      threads[i]->sleeps = o.sleeps;
       handles.push_back(
           merge->add_thread(Pid(100), Tid(threads[i]->tid), threads[i]->ring->ring(), threads[i]->table, kStart + kUs));
     }
@@ -200,17 +206,14 @@ struct Machine {
         merge->on_fault(Tid(t.tid), now + random.between(5 * kUs, stop - now));
       switch_record(cpu, t.tid, stop, false);
       busy_until[t.tid] = stop;
-      if (options.delayed && now + 8000 * kUs < end && random.chance(0.3)) {
-        // published when it runs next
-      } else {
-        t.ring->written = t.ring->n;
-      }
+      t.ring->position = t.ring->n;
+      t.ring->written = options.delayed ? t.ring->published : t.ring->n;
       c->running = 0;
       c->free_at = stop + kUs / 2;
       switch_record(cpu, 0, stop, true);
       const uint64_t horizon =
           std::min_element(cpus.begin(), cpus.end(), [](auto& a, auto& b) { return a.free_at < b.free_at; })->free_at;
-      if (random.chance(0.5)) merge->work(horizon > 5 * kUs ? horizon - 5 * kUs : 0, horizon + 3000 * kUs);
+      if (random.chance(0.5)) merge->work(horizon - 5 * kUs, horizon);
     }
     for (auto& t : threads) {
       if (options.exit_words) {
@@ -224,7 +227,7 @@ struct Machine {
           t->ring->special(Word::exit, 0, last + 100 * kUs);
         }
       }
-      t->ring->written = t->ring->n;
+      t->ring->written = t->ring->position = t->ring->n;
     }
     merge->finish(end + 10000 * kUs);
   }
@@ -326,13 +329,17 @@ TEST(SimMerge, ThreadsThatMigrateComeBackWhole) {
   }
 }
 
-TEST(SimMerge, WordsThatArriveLateAreStillExact) {
+TEST(SimMerge, BlocksThatAreNotPublishedYetAreReadWhereTheirThreadStopped) {
+  uint64_t rests = 0;
   for (uint64_t seed = 1; seed <= 3; ++seed) {
-    Machine m({.pt = "tsc,mtc,cyc", .threads = 5, .cpus = 2, .delayed = true, .seed = seed});
+    Machine m({.pt = "tsc,mtc,cyc", .threads = 5, .cpus = 2, .delayed = true, .seed = seed, .sleeps = 0.0005});
     m.run();
     expect_same(m);
     EXPECT_EQ(m.overflows, 0u);
+    EXPECT_EQ(m.merge->stats().late_spans, 0u);
+    rests += m.merge->stats().rests;
   }
+  EXPECT_GT(rests, 5u);
 }
 
 TEST(SimMerge, LostSwitchRecordsLeaveTheContentExact) {
@@ -383,6 +390,16 @@ struct Single {
     b.lengths = lengths + 6;
     b.kind = Terminator::far;
     table->add(1, b);
+    // block 0 in two halves
+    for (const uint64_t ip : {0x401000, 0x401003}) {
+      BlockInfo half;
+      half.ip = ip;
+      half.lengths = lengths;
+      half.bytes = 3;
+      half.instructions = 3;
+      half.target = half.fall();
+      table->add(ip == 0x401000 ? 2 : 3, half);
+    }
     thread = merge->add_thread(Pid(7), Tid(7), ring.ring(), table, kStart + kUs);
   }
   Decoded decode(uint32_t cpu) {
@@ -401,6 +418,77 @@ struct Single {
   TestRing ring{4096};
   ThreadMerge::Thread* thread;
 };
+
+size_t instructions(const Decoded& d) {
+  size_t n = 0;
+  for (const Stretch& stretch : d.stretches) n += stretch.ips.size();
+  return n;
+}
+
+TEST(SimMerge, APreemptedThreadHoldsNobodyUpAndKeepsItsTime) {
+  Single s;
+  const uint64_t t0 = kStart + 100 * kUs, ms = 1000 * kUs;
+  s.merge->on_switch(CpuId(0), Tid(7), t0, true);
+  s.ring.special(Word::mark, 0, t0 + 2 * kUs);
+  s.ring.written = s.ring.n;
+  s.ring.put(2);
+  s.ring.put(3);  // began, and was then preempted
+  s.ring.position = s.ring.n;
+  s.merge->on_switch(CpuId(0), Tid(7), t0 + 20 * kUs, false);
+  for (uint64_t now = t0 + ms; now < t0 + 100 * ms; now += ms) s.merge->work(now - 2 * ms, now);
+  EXPECT_EQ(s.merge->stats().rests, 1u);
+  EXPECT_GT(s.merge->encoder(CpuId(0)).now(), t0 + 90 * ms) << "the CPU waits for a thread that is off it";
+  // back on another CPU a long time later
+  s.merge->on_switch(CpuId(1), Tid(7), t0 + 101 * ms, true);
+  s.ring.put(1);
+  s.ring.special(Word::syscall_enter, 60, t0 + 101 * ms + 5 * kUs);
+  s.ring.special(Word::exit, 0, t0 + 101 * ms + 6 * kUs);
+  s.ring.written = s.ring.position = s.ring.n;
+  s.merge->finish(t0 + 102 * ms);
+  EXPECT_EQ(s.merge->stats().late_spans, 0u);
+  EXPECT_EQ(instructions(s.decode(0)), 3u) << "the block that had begun belongs to what comes after";
+  EXPECT_EQ(instructions(s.decode(1)), 4u);
+}
+
+TEST(SimMerge, WhatIsKnownTooLateIsAnOverflowAtNoWrongTime) {
+  Single s;
+  // On its CPU and silent for longer than anybody waits; then it says what it ran, a moment after its last word.
+  const uint64_t t0 = kStart + 100 * kUs, ms = 1000 * kUs;
+  s.merge->on_switch(CpuId(0), Tid(7), t0, true);
+  s.ring.special(Word::mark, 0, t0 + 2 * kUs);
+  s.ring.put(2);
+  s.ring.special(Word::mark, 0, t0 + 4 * kUs);
+  s.ring.put(3);
+  s.ring.written = s.ring.position = s.ring.n;
+  s.merge->on_switch(CpuId(0), Tid(7), t0 + 8 * kUs, false);
+  s.merge->on_switch(CpuId(0), Tid(7), t0 + 5999 * ms, true);
+  s.merge->work(t0 + 10 * kUs, t0 + ms);
+  s.merge->work(t0 + 6000 * ms, t0 + 6000 * ms);
+  ASSERT_GT(s.merge->encoder(CpuId(0)).now(), t0 + 5000 * ms);
+  s.ring.special(Word::mark, 0, t0 + 6 * kUs);
+  s.ring.special(Word::mark, 0, t0 + 6001 * ms);
+  s.ring.put(1);
+  s.ring.special(Word::exit, 0, t0 + 6001 * ms + 5 * kUs);
+  s.ring.written = s.ring.position = s.ring.n;
+  s.merge->finish(t0 + 6002 * ms);
+  EXPECT_EQ(s.merge->stats().late_spans, 1u);
+  const Decoded d = s.decode(0);
+  EXPECT_EQ(d.overflows, 1u);
+  EXPECT_EQ(instructions(d), 3u + 1u) << "the first and the last block, but not the one between";
+}
+
+TEST(SimMerge, AWordThatNamesATimeToComeEndsTheThreadOnly) {
+  Single s;
+  const uint64_t t0 = kStart + 100 * kUs;
+  s.merge->on_switch(CpuId(0), Tid(7), t0, true);
+  s.ring.special(Word::mark, 0, t0 + 2 * kUs);
+  s.ring.put(0);
+  s.ring.special(Word::mark, 0, uint64_t{1} << 62);
+  s.ring.written = s.ring.n;
+  s.merge->finish(t0 + 1000 * kUs);
+  EXPECT_EQ(s.merge->stats().bad_words, 1u);
+  EXPECT_LT(s.merge->encoder(CpuId(0)).now(), t0 + 2000 * kUs);
+}
 
 TEST(SimMerge, APreemptionCutsABlockWhereItsTimeWas) {
   Single s;
