@@ -30,7 +30,7 @@ constexpr milliseconds kPollSimulated{2};  // the simulated trace is made of wha
 constexpr milliseconds kPollReal{10};
 /// A record is visible at most this long after its time stamp: the kernel writes it with preemption off, so only a CPU
 /// that its hypervisor stopped takes longer. Records that do are counted and noted.
-constexpr milliseconds kRecordsSettle{1};
+constexpr milliseconds kRecordsSettle{5};
 
 /// Signals blocked while this lives, and readable from fd().
 class SignalTrap {

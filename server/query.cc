@@ -27,7 +27,7 @@ void FlowCounts::add(const Event& e) {
 bool VerifyReport::whole() const {
   return damage.empty() &&
          std::all_of(streams.begin(), streams.end(), [](const Stream& s) { return s.error.empty(); }) &&
-         std::all_of(threads.begin(), threads.end(), [](const Thread& t) { return t.equal; });
+         std::all_of(threads.begin(), threads.end(), [](const Thread& t) { return t.equal && t.misplaced == 0; });
 }
 
 namespace {

@@ -245,6 +245,10 @@ struct VerifyReport {
     uint64_t decoded = 0, truth = 0;  // instructions
     uint64_t gaps = 0;                // in the decoded flow
     uint64_t not_decoded = 0;         // instructions of the truth that lie in gaps
+    uint64_t timed = 0;               // blocks whose time was compared with the truth's
+    uint64_t misplaced = 0;           // of these, those whose interval excludes the time at which they ran
+    uint64_t worst_ticks = 0;         // by how much the worst of them lies outside
+    uint64_t worst_at = 0;            // its instruction's index in the truth
     bool equal = false;      // every decoded instruction is the truth's, and all of the truth's is decoded or in a gap
     std::string difference;  // the first one, with context; empty when equal
   };

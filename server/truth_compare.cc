@@ -1,5 +1,6 @@
 #include "server/truth_compare.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <deque>
@@ -35,6 +36,7 @@ std::string hex(uint64_t v) {
 }
 
 constexpr size_t kContext = 6;
+constexpr size_t kTimesOfAStretch = 65536;
 
 std::string list(const std::deque<uint64_t>& ips) {
   std::string s;
@@ -102,6 +104,7 @@ class Comparison {
         const bool more = at_->next(truth);
         if (more) ++index_;
         if (more && truth == piece.ips[i]) {
+          if (i == 0) compare_time(piece.event.time);
           before.push_back(truth);
           if (before.size() > kContext) before.pop_front();
           continue;
@@ -121,10 +124,42 @@ class Comparison {
     return true;
   }
 
+  /// The time of the instruction that at_ gave last.
+  void compare_time(const TscInterval& decoded) {
+    const TscInterval truth = at_->when();
+    if (truth.is_unknown() || decoded.is_unknown()) return;
+    ++r_.result.timed;
+    uint64_t outside = 0;
+    if (decoded.earliest > truth.latest) outside = decoded.earliest.value() - truth.latest.value();
+    if (decoded.latest < truth.earliest) outside = truth.earliest.value() - decoded.latest.value();
+    if (outside == 0) return;
+    ++r_.result.misplaced;
+    if (outside <= r_.result.worst_ticks) return;
+    r_.result.worst_ticks = outside;
+    r_.result.worst_at = index_ - 1;
+  }
+
+  struct TimedBlock {
+    uint64_t index = 0;  // of its first instruction in the stretch
+    TscInterval time;
+  };
   struct Stretch {
     uint64_t length = 0, hash = 0;
     std::deque<uint64_t> head;
     uint64_t offset = 0;
+    std::vector<TimedBlock> times;  // of every 2^n-th block
+    uint64_t blocks = 0, every = 1;
+
+    void add_time(const TscInterval& time) {
+      if (blocks++ % every != 0) return;
+      if (times.size() == kTimesOfAStretch) {
+        for (size_t i = 0; i < times.size() / 2; ++i) times[i] = times[2 * i];
+        times.resize(times.size() / 2);
+        every *= 2;
+        if ((blocks - 1) % every != 0) return;
+      }
+      times.push_back({length, time});
+    }
   };
 
   /// Behind the first gap: stretch by stretch. False on a difference.
@@ -137,6 +172,7 @@ class Comparison {
       if (more) count(piece);
       if (more && !piece.gap) {
         if (stretch.length == 0) stretch.offset = piece.event.offset;
+        stretch.add_time(piece.event.time);
         for (const uint64_t ip : piece.ips) {
           if (stretch.head.size() < kContext) stretch.head.push_back(ip);
           stretch.hash = add(multiply(stretch.hash, kBase), symbol(ip));
@@ -178,7 +214,11 @@ class Comparison {
       hash = add(multiply(subtract(hash, multiply(symbol(out), power)), kBase), symbol(in));
     }
     r_.result.not_decoded += index_ - from;
-    for (uint64_t i = 0; i < s.length; ++i) step();
+    auto timed = s.times.begin();
+    for (uint64_t i = 0; i < s.length; ++i) {
+      step();
+      for (; timed != s.times.end() && timed->index == i; ++timed) compare_time(timed->time);
+    }
     return true;
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <unordered_map>
 
@@ -130,13 +131,50 @@ class Sequence : public TruthSequence {
   std::unique_ptr<TruthSequence> clone() const override { return std::make_unique<Sequence>(*this); }
   uint64_t uncertain_tail() const override { return parts_->back().uncertain; }
 
+  /// The trace's own times were named in other places of the code, at most one of the truth's words away, and there a
+  /// moment after the truth's. So it is sure that this ran after the second last time and before the third next.
+  TscInterval when() const override {
+    const Tsc from = before_[0] == 0 ? Tsc::min() : Tsc(before_[0]);
+    const Tsc to = ahead_.size() < kAhead ? Tsc::max() : Tsc(ahead_.back());
+    return {from, to};
+  }
+
  private:
+  static constexpr size_t kAhead = 3;
+
+  static bool names_a_time(uint32_t word) { return (word & kSpecial) && type_of(word) != sim::TruthWord::partial; }
+  static uint64_t time_in(const Part& p, size_t at) {
+    // A signal's address stands before its time.
+    const size_t t = at + (type_of(p.word(at)) == sim::TruthWord::signal ? 3 : 1);
+    return p.word(t) | uint64_t{p.word(t + 1)} << 32;
+  }
+  void pass_time(uint64_t tsc) {
+    before_[0] = before_[1];
+    before_[1] = tsc;
+    ahead_.pop_front();
+    look_ahead();
+  }
+  void look_ahead() {
+    while (ahead_.size() < kAhead && look_part_ < parts_->size()) {
+      const Part& p = (*parts_)[look_part_];
+      if (look_word_ >= p.words) {
+        ++look_part_;
+        look_word_ = 0;
+        continue;
+      }
+      const uint32_t w = p.word(look_word_);
+      if (names_a_time(w)) ahead_.push_back(time_in(p, look_word_));
+      look_word_ += 1 + ((w & kSpecial) ? sim::truth_words_after(type_of(w)) : 0);
+    }
+  }
   bool next_block() {
     for (; part_ < parts_->size(); ++part_, word_ = 0) {
       const Part& p = (*parts_)[part_];
       while (word_ < p.words) {
+        look_ahead();
         const uint32_t w = p.word(word_++);
         if (w & kSpecial) {
+          if (names_a_time(w)) pass_time(time_in(p, word_ - 1));
           word_ += sim::truth_words_after(type_of(w));
           continue;
         }
@@ -160,6 +198,9 @@ class Sequence : public TruthSequence {
   size_t part_ = 0, word_ = 0;
   Image::Block block_;
   uint32_t at_ = 0, left_ = 0;
+  uint64_t before_[2] = {0, 0};           // the second last and the last time named
+  std::deque<uint64_t> ahead_;            // the next ones, up to kAhead
+  size_t look_part_ = 0, look_word_ = 0;  // how far ahead_ was read
 };
 
 }  // namespace

@@ -105,6 +105,10 @@ VerifyReport::Thread compare_thread(const OpenSnapshot& snapshot, const TruthFol
   row.truth = result.truth;
   row.gaps = result.gaps;
   row.not_decoded = result.not_decoded;
+  row.timed = result.timed;
+  row.misplaced = result.misplaced;
+  row.worst_ticks = result.worst_ticks;
+  row.worst_at = result.worst_at;
   row.equal = result.equal;
   row.difference = std::move(result.difference);
   return row;

@@ -95,7 +95,8 @@ struct ThreadMerge::Thread {
   uint64_t heard_at = 0;  // TSC when words last came
   // Where its writer stood at some moment of [rest_from, rest_until]; rest_until is kNever until the next look.
   uint64_t rest_position = 0, rest_from = 0, rest_until = 0;
-  uint64_t rested_at = 0;  // the preemption that its last word in the inbox is known to follow; 0: none
+  uint64_t rested_at = 0;     // it was taken off its CPU then and had said all but its last block; 0: never
+  uint64_t rested_taken = 0;  // words taken by then
   // where placement stands
   bool tracing = false;
   Interval on;  // the interval it is (or was last) placed in
@@ -310,6 +311,8 @@ void ThreadMerge::settle_rest(Thread& t, uint64_t horizon, uint64_t now) {
 void ThreadMerge::take_rest(Thread& t, uint64_t out, CpuId cpu) {
   if (t.taken > t.rest_position) return;  // it said more meanwhile
   copy_words(t, t.rest_position - t.taken);
+  t.rested_at = out;
+  t.rested_taken = t.taken;
   if (t.taken <= t.published || t.parsed == t.inbox.size()) return;  // it stands behind a special word, not in a block
   const uint32_t last = t.inbox.back();
   t.inbox.back() = special(Word::mark, cpu.value());
@@ -317,7 +320,6 @@ void ThreadMerge::take_rest(Thread& t, uint64_t out, CpuId cpu) {
   t.inbox.push_back(static_cast<uint32_t>(out >> 32));
   t.inbox.push_back(last);
   waiting_words_ += 3;
-  t.rested_at = out;
   ++stats_.rests;
 }
 
@@ -448,11 +450,7 @@ bool ThreadMerge::next_span(Thread& t, uint64_t horizon, Span& span) {
     }
     end_part(next_ip, after);
     if (type == Word::mark || type == Word::syscall_return) t.named_cpu = CpuId(low);
-    if (type == Word::mark) {
-      if (span.instructions) t.in_kernel = left || span.interrupted;
-    } else {
-      t.in_kernel = true;
-    }
+    t.in_kernel = type == Word::syscall_enter || type == Word::exit;
     t.waits_for_horizon = false;
     const size_t read = type == Word::exit ? size : after;  // nothing may follow an exit
     waiting_words_ -= read - t.parsed;
@@ -863,8 +861,8 @@ bool ThreadMerge::place(Thread& t, uint64_t horizon) {
 
 /// The time before which the thread can say nothing new: when it was last heard of, or when it came back from a rest.
 uint64_t ThreadMerge::nothing_before(const Thread& t, uint64_t horizon) const {
-  const bool rests = t.rested_at != 0 && t.last_time == t.rested_at && t.parsed + 1 == t.inbox.size();
-  if (!rests) return t.last_time;
+  const bool rests = t.rested_at != 0 && t.rested_at >= t.last_time && t.rested_taken == t.taken;
+  if (!rests || t.inbox.size() - t.parsed > 1) return t.last_time;
   uint64_t back = std::max(horizon, t.last_time);
   if (const auto s = slices_.find(t.tid.value()); s != slices_.end())
     for (const Slice& slice : s->second)

@@ -56,8 +56,9 @@ void follow_exec(int64_t number, const uint64_t* args) {
 void on_syscall(qemu_plugin_id_t, unsigned, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                 uint64_t a5, uint64_t a6, uint64_t, uint64_t) {
   const uint64_t args[6] = {a1, a2, a3, a4, a5, a6};
-  if (!options.truth.empty()) truth_syscall(number, args);
+  // The channel first: the truth may be busy closing files, and the time of the system call is when it is made.
   if (!options.channel.empty()) recorder_syscall(number, args);
+  if (!options.truth.empty()) truth_syscall(number, args);
   if (number == SYS_execve || number == SYS_execveat) follow_exec(number, args);
 }
 

@@ -36,6 +36,10 @@ void report_json(Output& out, const VerifyReport& r) {
                     {"truth", t.truth},
                     {"gaps", t.gaps},
                     {"not_decoded", t.not_decoded},
+                    {"timed", t.timed},
+                    {"misplaced", t.misplaced},
+                    {"worst_ticks", t.worst_ticks},
+                    {"worst_at", t.worst_at},
                     {"equal", t.equal},
                     {"difference", t.difference.empty() ? Json() : Json(t.difference)}});
   json_line(out, {{"type", "summary"}, {"whole", r.whole()}});
@@ -59,8 +63,15 @@ void report_text(Output& out, const VerifyReport& r, bool with_truth) {
   for (const auto& t : r.threads)
     threads.row({std::to_string(t.tid.value()), printable(t.comm), std::to_string(t.decoded), std::to_string(t.truth),
                  std::to_string(t.gaps), std::to_string(t.not_decoded),
-                 t.equal ? out.paint(Colour::green, "equal") : out.paint(Colour::red, "DIFFERS")});
+                 !t.equal      ? out.paint(Colour::red, "DIFFERS")
+                 : t.misplaced ? out.paint(Colour::red, "equal, but not its times")
+                               : out.paint(Colour::green, "equal")});
   threads.print(out);
+  for (const auto& t : r.threads)
+    if (t.misplaced)
+      out.line("\nthread " + std::to_string(t.tid.value()) + ": " + std::to_string(t.misplaced) + " of " +
+               std::to_string(t.timed) + " blocks ran outside their interval, instruction " +
+               std::to_string(t.worst_at) + " by " + std::to_string(t.worst_ticks) + " TSC ticks");
   for (const auto& t : r.threads)
     if (!t.equal) out.line("\nthread " + std::to_string(t.tid.value()) + ": " + t.difference);
 }
