@@ -244,6 +244,7 @@ struct VerifyReport {
     std::string comm;
     uint64_t decoded = 0, truth = 0;  // instructions
     uint64_t gaps = 0;                // in the decoded flow
+    FlowCounts counts;                // of the decoded flow
     uint64_t not_decoded = 0;         // instructions of the truth that lie in gaps
     bool equal = false;      // every decoded instruction is the truth's, and all of the truth's is decoded or in a gap
     std::string difference;  // the first one, with context; empty when equal

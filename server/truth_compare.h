@@ -15,6 +15,8 @@ class TruthSequence {
  public:
   virtual ~TruthSequence() = default;
   virtual bool next(uint64_t& ip) = 0;
+  /// When the instruction that next() gave last ran, as good as the truth says.
+  virtual TscInterval time() const { return TscInterval::unknown(); }
   /// An independent copy that goes on from here.
   virtual std::unique_ptr<TruthSequence> clone() const = 0;
   /// How many of the very last instructions may not have run after all: the thread was killed inside its last block.
@@ -34,6 +36,8 @@ class DecodedSequence {
   virtual bool next(DecodedPiece& out) = 0;
 };
 
+inline constexpr uint64_t kTimesNotCompared = ~uint64_t{0};
+
 struct CompareResult {
   uint64_t decoded = 0, truth = 0;  // instructions
   uint64_t gaps = 0;
@@ -45,7 +49,10 @@ struct CompareResult {
 /// The flow up to its first gap must be the truth from its start; each stretch behind a gap must be found whole in what is
 /// left of the truth (the first such place is taken: with it, whatever follows has the most room); and unless the flow ends
 /// in a gap, its last stretch must end where the truth ends. Stretches are found by a 61-bit rolling hash.
+/// A loop's turns all look alike, and so do threads that run one function; so times must agree too. A stretch's place
+/// must be at its time, and what a gap hides must have run in the gap's time, both give or take slack ticks.
 /// Cost: O(decoded + truth); memory does not grow with either.
-CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth);
+CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth,
+                                 uint64_t slack = kTimesNotCompared);
 
 }  // namespace hindcast::server

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <unordered_map>
 
 #include "hindcast/fd.h"
@@ -127,6 +128,10 @@ class Sequence : public TruthSequence {
     --left_;
     return true;
   }
+  TscInterval time() const override {
+    if (std::pair(ahead_part_, ahead_word_) <= std::pair(part_, word_)) look_ahead();
+    return {since_, ahead_};
+  }
   std::unique_ptr<TruthSequence> clone() const override { return std::make_unique<Sequence>(*this); }
   uint64_t uncertain_tail() const override { return parts_->back().uncertain; }
 
@@ -137,6 +142,7 @@ class Sequence : public TruthSequence {
       while (word_ < p.words) {
         const uint32_t w = p.word(word_++);
         if (w & kSpecial) {
+          if (const auto t = time_at(p, word_ - 1)) since_ = *t;
           word_ += sim::truth_words_after(type_of(w));
           continue;
         }
@@ -156,8 +162,36 @@ class Sequence : public TruthSequence {
     return false;
   }
 
+  /// The time that a special word gives: its last two words.
+  static std::optional<Tsc> time_at(const Part& p, size_t word) {
+    const size_t more = sim::truth_words_after(type_of(p.word(word)));
+    if (more < 2) return std::nullopt;
+    return Tsc(p.word(word + more - 1) | uint64_t{p.word(word + more)} << 32);
+  }
+  /// Finds the next word with a time.
+  void look_ahead() const {
+    ahead_word_ = word_;
+    for (ahead_part_ = part_; ahead_part_ < parts_->size(); ++ahead_part_, ahead_word_ = 0) {
+      const Part& p = (*parts_)[ahead_part_];
+      while (ahead_word_ < p.words) {
+        const size_t at = ahead_word_;
+        const uint32_t w = p.word(at);
+        ahead_word_ += 1 + (w & kSpecial ? sim::truth_words_after(type_of(w)) : 0);
+        if (!(w & kSpecial)) continue;
+        if (const auto t = time_at(p, at)) {
+          ahead_ = *t;
+          return;
+        }
+      }
+    }
+    ahead_ = Tsc::max();
+  }
+
   const std::vector<Part>* parts_;
   size_t part_ = 0, word_ = 0;
+  Tsc since_ = Tsc::min();                          // of the last word with a time
+  mutable size_t ahead_part_ = 0, ahead_word_ = 0;  // behind the next one
+  mutable Tsc ahead_ = Tsc::min();
   Image::Block block_;
   uint32_t at_ = 0, left_ = 0;
 };
