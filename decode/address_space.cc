@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "decode/symbols_elf.h"
+
 namespace hindcast::decode {
 namespace {
 
@@ -63,6 +65,12 @@ SharedBytes ImageStore::bytes(uint32_t id) {
   Result<SharedBytes> r = source_.image(id);
   SharedBytes b;
   if (r.ok()) b = std::move(r).value();
+  // Another file than the one that was mapped is no code at all: its own note tells.
+  if (const ImageInfo* i = info(id); i && i->kind == ImageKind::elf && !i->build_id.empty()) {
+    const auto elf = ElfView::parse(b.bytes);
+    const std::string own = elf.ok() ? elf->build_id() : std::string();
+    if (!own.empty() && !same_build_id(own, i->build_id)) b = {};
+  }
   loaded_.emplace(id, b);
   return b;
 }

@@ -29,7 +29,7 @@ class ImageStore {
   /// Memory copies are placed by PlacementInfo alone.
   uint32_t find(std::string_view path, ByteSpan build_id) const;
   const ImageInfo* info(uint32_t id) const;
-  /// Empty when the source cannot give them: the same as code that is missing.
+  /// Empty when the source cannot give them, or gives a file with another build-id: the same as code that is missing.
   SharedBytes bytes(uint32_t id);
 
  private:

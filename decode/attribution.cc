@@ -87,7 +87,7 @@ void SliceBuilder::add(const SidebandRecord& record) {
 void SliceBuilder::lost_from(RecordTime time) {
   if (lost_pending_) return;
   lost_pending_ = true;
-  lost_since_ = time;
+  lost_since_ = std::max(time, last_);
 }
 
 std::vector<Slice> SliceBuilder::finish() {

@@ -22,7 +22,7 @@ class SliceBuilder {
  public:
   explicit SliceBuilder(CpuId cpu) : cpu_(cpu) {}
   void add(const SidebandRecord& record);
-  /// Nothing could be read from this time on.
+  /// Nothing could be read from this time on, or from the last record on if that was later.
   void lost_from(RecordTime time);
   /// In time order: neither `in` nor `out` ever decreases. Idle has slices too (tid 0).
   std::vector<Slice> finish();

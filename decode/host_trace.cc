@@ -15,6 +15,8 @@ class SidebandPass {
 
   void run() {
     Sideband& sideband = host_.sideband;
+    for (const StreamInfo& s : host_.info.streams)
+      if (s.cpu != kNoCpu) builders_.try_emplace(s.cpu, s.cpu);  // so that losses on silent CPUs have a place
     for (size_t i = 0; i < sideband.size(); ++i) take(sideband.record(i));
     for (const Sideband::StreamDamage& d : sideband.damage()) {
       CpuId cpu = kNoCpu;
@@ -22,10 +24,12 @@ class SidebandPass {
         if (s.id == d.stream) cpu = s.cpu;
       for (auto& [c, builder] : builders_)
         if (cpu == kNoCpu || c == cpu) builder.lost_from(d.after);
+      any_lost = true;
       gap(GapCause::cut, cpu, d.stream, d.after, RecordTime::max(), d.bytes,
           "sideband of stream " + std::to_string(d.stream) + " is unreadable from byte " + std::to_string(d.offset) +
-              " on: a record is longer than what is left");
+              " on: " + (d.bytes != 0 ? "a record is longer than what is left" : "what followed is lost"));
     }
+    any_lost |= sideband.malformed() != 0;
     if (sideband.malformed() != 0)
       gap(GapCause::cut, kNoCpu, 0, RecordTime(0), RecordTime::max(), sideband.malformed(),
           std::to_string(sideband.malformed()) + " sideband records are malformed and were skipped");
@@ -275,14 +279,25 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
       const SidebandRecord r = impl->sideband.record(i);
       if (r.has_time && r.time != RecordTime(0)) time.near = impl->clock.to_tsc(r.time).earliest;
     }
-    stream->trace = PtTrace::scan(stream->bytes.bytes, time, s.cuts);
+    stream->trace = PtTrace::scan(stream->bytes.bytes, time, s.cuts, stream->bytes.holes);
+    // A ring that wrapped may begin with a PSB by chance; what it overwrote is missing all the same.
+    if (std::vector<Event>& gaps = stream->trace.map.gaps;
+        s.wrapped && (gaps.empty() || gaps[0].cause != GapCause::not_captured || gaps[0].offset != 0)) {
+      Event g;
+      g.kind = EventKind::gap;
+      g.cause = GapCause::not_captured;
+      g.time = {Tsc::min(), stream->trace.times.at(0).latest};
+      gaps.insert(gaps.begin(), g);
+    }
 
     if (s.tid != kNoTid) {
       const ThreadInfo& t = pass.threads[s.tid];
       stream->slices = {always(s.tid, t.pid, s.cpu)};
     } else if (!pass.any_switch) {
       // Nothing tells threads apart: sure only when there is no more than one.
-      if (pass.threads.size() == 1) {
+      if (pass.any_lost) {
+        // Switches, and threads, may be among what was lost.
+      } else if (pass.threads.size() == 1) {
         stream->slices = {always(pass.threads.begin()->first, pass.threads.begin()->second.pid, s.cpu)};
       } else if (pass.threads.empty()) {
         stream->slices = {always(kNoTid, kNoPid, s.cpu)};
@@ -294,7 +309,8 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
       const bool switched =
           std::any_of(stream->slices.begin(), stream->slices.end(), [](const Slice& x) { return x.tid != kNoTid; });
       const auto seen = pass.seen_on.find(s.cpu);
-      if (!switched && stream->slices.empty() && seen != pass.seen_on.end() && seen->second.size() == 1) {
+      if (!pass.any_lost && !switched && stream->slices.empty() && seen != pass.seen_on.end() &&
+          seen->second.size() == 1) {
         // No switch in the whole window, so whoever wrote a record there ran all the time.
         const Tid tid = *seen->second.begin();
         stream->slices = {always(tid, pass.threads[tid].pid, s.cpu)};

@@ -197,7 +197,7 @@ class LibiptEngine final : public FlowDecoder {
     sync_ = psb;
     samples_ = {psb, psb, psb};
     status_ = pt_blk_sync_set(decoder_.get(), psb - r.begin);
-    emit_packet_gaps(psb);
+    emit_packet_gaps(psb + 1);  // a gap without bytes may lie at the PSB itself
     synced_ = true;
     circle_.reset();
     if (status_ < 0) {
@@ -745,14 +745,31 @@ class LibiptEngine final : public FlowDecoder {
 
 }  // namespace
 
-PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts) {
+PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts,
+                      std::span<const uint64_t> holes) {
   PtTrace t;
   t.bytes = bytes;
+  cuts.insert(cuts.end(), holes.begin(), holes.end());
   std::sort(cuts.begin(), cuts.end());
   for (uint64_t cut : cuts)
     if (cut > 0 && cut < bytes.size() && (t.cuts.empty() || t.cuts.back() != cut)) t.cuts.push_back(cut);
   t.times = TimeMap::build(bytes, time, t.cuts);
   t.map = find_stretches(bytes, t.times, t.cuts);
+  for (const uint64_t hole : holes) {
+    const auto at = std::find_if(t.map.gaps.begin(), t.map.gaps.end(), [hole](const Event& g) {
+      return g.offset == hole && g.cause == GapCause::not_captured;
+    });
+    if (at != t.map.gaps.end()) {
+      at->cause = GapCause::cut;
+    } else if (hole == bytes.size()) {
+      Event end;
+      end.kind = EventKind::gap;
+      end.cause = GapCause::cut;
+      end.offset = hole;
+      end.time = {t.times.at(hole).earliest, Tsc::max()};
+      t.map.gaps.push_back(end);
+    }
+  }
   return t;
 }
 

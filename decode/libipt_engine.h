@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "decode/libipt_code.h"
@@ -23,7 +24,9 @@ struct PtTrace {
   StretchMap map;
 
   /// O(bytes). Cuts outside the bytes are ignored.
-  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {});
+  ///   holes  SharedBytes::holes: read like cuts, but what is missing there is a gap `cut`.
+  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
+                      std::span<const uint64_t> holes = {});
   /// The last stretch that begins at or before offset; stretches.size() when there is none.
   size_t stretch_at(uint64_t offset) const;
 };

@@ -190,7 +190,7 @@ void Sideband::add(const StreamInfo& stream, SharedBytes bytes) {
         break;
     }
   }
-  if (reader.malformed())
+  if (reader.malformed() || !bytes.holes.empty())
     damage_.push_back({stream.id, reader.offset(), bytes.bytes.size() - reader.offset(), RecordTime(time)});
 }
 

@@ -107,7 +107,7 @@ class Sideband {
  public:
   struct StreamDamage {
     uint32_t stream = 0;
-    uint64_t offset = 0;  // from here on nothing could be read
+    uint64_t offset = 0;  // from here on nothing could be read: no record fits, or what followed is lost
     uint64_t bytes = 0;
     RecordTime after{0};  // time of the last good record
   };

@@ -100,7 +100,11 @@ class Scanner {
 
   StretchMap finish() {
     close_gap(size_);
-    turn_off(size_, StretchEnd::end);
+    if (state_ == State::on) {
+      turn_off(size_, StretchEnd::end);
+      add_gap(GapCause::not_captured, size_, size_);
+      map_.gaps.back().time.latest = Tsc::max();
+    }
     return std::move(map_);
   }
 

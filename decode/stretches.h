@@ -48,7 +48,8 @@ struct Stretch {
 
 /// stretches in stream order, disjoint. gaps in stream order, disjoint: Events of kind gap with offset, count (bytes,
 /// saturating), cause and time (the whole range):
-///   not_captured  before the first PSB; from an earlier freeze's cut to the next PSB
+///   not_captured  before the first PSB; from an earlier freeze's cut to the next PSB; behind an end that comes while
+///                 tracing is on
 ///   pt_overflow   from OVF to the packet that tells whether tracing is on
 ///   desync        from a malformed or contradictory packet to where the state is known again
 ///   cut           a last packet that is cut short

@@ -36,10 +36,16 @@ class StreamReader final : ImageSelector {
     return &current_;
   }
   void pop() {
-    read_to_ = std::max(read_to_, current_.event.offset);
+    const Event& e = current_.event;
+    read_to_ = std::max(read_to_, e.offset);
+    if (e.kind == EventKind::gap && e.offset + e.count > gap_end()) farthest_gap_ = current_;
     ++at_;
     fresh_ = true;
   }
+
+  /// The gap that reaches farthest of those that were read.
+  const FlowEvent& farthest_gap() const { return farthest_gap_; }
+  uint64_t gap_end() const { return farthest_gap_.event.offset + farthest_gap_.event.count; }
 
   /// Moves on to stretch s: by reading when it is near, else from its PSB.
   void go_to(size_t s) {
@@ -82,10 +88,37 @@ class StreamReader final : ImageSelector {
   size_t at_ = 0, have_ = 0;
   bool fresh_ = false;
   FlowEvent current_;
+  FlowEvent farthest_gap_;
   size_t stretch_ = ~size_t{0};
   const Slice* owner_ = nullptr;
   uint64_t read_to_ = 0;
 };
+
+/// When a thread may have been on a stream's CPU within a time; neighbouring slices are one.
+std::vector<TscInterval> times_on(const HostTrace::Impl& host, const PtStream& stream, Tid tid,
+                                  const TscInterval& time) {
+  std::vector<TscInterval> out;
+  bool open = false;  // the slice before was the thread's too
+  const RecordTime from = host.earliest_record_time(time.earliest), to = host.latest_record_time(time.latest);
+  for (const Slice& s : stream.slices) {
+    if (s.in > to) break;
+    if (s.out < from) continue;
+    if (s.tid != tid && s.tid != kNoTid) {
+      open = false;
+      continue;
+    }
+    TscInterval t = time;
+    if (host.clock.known && s.in != RecordTime(0)) t.earliest = std::max(t.earliest, host.clock.to_tsc(s.in).earliest);
+    if (host.clock.known && s.out != RecordTime::max())
+      t.latest = std::max(t.earliest, std::min(t.latest, host.clock.to_tsc(s.out).latest));
+    if (open)
+      out.back().latest = std::max(out.back().latest, t.latest);
+    else
+      out.push_back(t);
+    open = true;
+  }
+  return out;
+}
 
 class StreamCursor final : public FlowCursor {
  public:
@@ -119,6 +152,10 @@ class ThreadCursor final : public FlowCursor {
   ThreadCursor(HostTrace::Impl& host, const ThreadInfo& thread, const FlowOptions& options)
       : host_(host), thread_(thread), options_(options), parts_(thread_parts(host, thread.tid, options.time)) {
     find_uncaptured();
+    find_aux_losses();
+    std::stable_sort(losses_.begin(), losses_.end(), [](const FlowEvent& a, const FlowEvent& b) {
+      return a.event.time.earliest < b.event.time.earliest;
+    });
   }
 
   size_t next(std::span<FlowEvent> out) override {
@@ -135,8 +172,8 @@ class ThreadCursor final : public FlowCursor {
         continue;
       }
       if (part_ == parts_.size()) {
-        if (uncaptured_.empty()) break;
-        take_uncaptured(Tsc::max());
+        if (losses_.empty()) break;
+        take_losses(Tsc::max());
         continue;
       }
       step();
@@ -147,6 +184,15 @@ class ThreadCursor final : public FlowCursor {
  private:
   void step() {
     const FlowPart& part = parts_[part_];
+    if (part.gap) {
+      take_losses(part.time.earliest);
+      FlowEvent g = gap(part.gap->cause, part.stream, part.time);
+      g.event.offset = part.gap->offset;
+      g.event.count = part.gap->count;
+      ready_.push_back(g);
+      ++part_;
+      return;
+    }
     StreamReader* reader = reader_of(*part.stream);
     if (!reader) {
       ready_.push_back(gap(GapCause::unsupported, part.stream, part.time));
@@ -155,7 +201,7 @@ class ThreadCursor final : public FlowCursor {
     }
     if (!entered_) {
       entered_ = true;
-      take_uncaptured(part.time.earliest);
+      take_losses(part.time.earliest);
       if (part_ > 0 && parts_[part_ - 1].stream != part.stream && thread_.tid != kNoTid) {
         const FlowPart& before = parts_[part_ - 1];
         // Two CPUs and neither clock says which came first.
@@ -163,6 +209,13 @@ class ThreadCursor final : public FlowCursor {
           ready_.push_back(gap(GapCause::sideband_lost, part.stream, {part.time.earliest, before.time.latest}));
       }
       reader->go_to(part.first);
+      // A gap that this part begins in, and that was read for an earlier one.
+      if (reader->gap_end() > part.stream->trace.map.stretches[part.first].begin) {
+        FlowEvent again = gap(reader->farthest_gap().event.cause, part.stream, part.time);
+        again.event.offset = reader->farthest_gap().event.offset;
+        again.event.count = reader->farthest_gap().event.count;
+        ready_.push_back(again);
+      }
     }
     const FlowEvent* e = reader->peek();
     const uint64_t end = part.stream->trace.map.stretches[part.last].end;
@@ -172,7 +225,7 @@ class ThreadCursor final : public FlowCursor {
       entered_ = false;
       return;
     }
-    if (e->event.offset >= begin || hides(*e, begin) || touches(*e)) {
+    if (e->event.offset >= begin || hides(*e, begin)) {
       FlowEvent mine = *e;
       // It ran inside its slice.
       mine.event.time.earliest = std::max(mine.event.time.earliest, part.time.earliest);
@@ -187,20 +240,6 @@ class ThreadCursor final : public FlowCursor {
   /// A gap that began in somebody else's stretch and lasts into ours.
   static bool hides(const FlowEvent& e, uint64_t begin) {
     return e.event.kind == EventKind::gap && e.event.offset + e.event.count > begin;
-  }
-
-  /// A gap between stretches hides this thread if it was on that CPU meanwhile.
-  bool touches(const FlowEvent& e) const {
-    if (e.event.kind != EventKind::gap) return false;
-    if (e.event.cause == GapCause::not_captured && !thread_.slices.empty())
-      return false;  // find_uncaptured() knows more
-    const PtStream* stream = host_.find_stream(e.stream);
-    if (!stream || e.stretch < stream->owners.size()) return false;  // another thread's stretch
-    const RecordTime from = host_.earliest_record_time(e.event.time.earliest);
-    const RecordTime to = host_.latest_record_time(e.event.time.latest);
-    return std::any_of(stream->slices.begin(), stream->slices.end(), [&](const Slice& s) {
-      return (s.tid == thread_.tid || s.tid == kNoTid) && s.in <= to && from <= s.out;
-    });
   }
 
   /// Slices on a CPU whose ring does not reach back that far, or whose trace is not here.
@@ -225,25 +264,54 @@ class ThreadCursor final : public FlowCursor {
       FlowEvent g = gap(GapCause::not_captured, stream, {ran.earliest, std::min(ran.latest, covered)});
       g.cpu = s.cpu;
       // One gap for slices that follow each other on a CPU.
-      if (!uncaptured_.empty() && uncaptured_.back().cpu == s.cpu)
-        uncaptured_.back().event.time.latest = std::max(uncaptured_.back().event.time.latest, g.event.time.latest);
+      if (!losses_.empty() && losses_.back().cpu == s.cpu)
+        losses_.back().event.time.latest = std::max(losses_.back().event.time.latest, g.event.time.latest);
       else
-        uncaptured_.push_back(g);
+        losses_.push_back(g);
     }
+  }
+
+  /// Trace that the kernel says is missing, while this thread may have been on that CPU.
+  void find_aux_losses() {
+    for (const HostGap& h : host_.gaps) {
+      if (h.cause != GapCause::aux_truncated || !host_.clock.known) continue;
+      for (const auto& stream : host_.streams) {
+        if (stream->info.cpu != h.cpu || (stream->info.tid != kNoTid && stream->info.tid != thread_.tid)) continue;
+        const TscInterval lost =
+            around(*stream, {host_.clock.to_tsc(h.from).earliest, host_.clock.to_tsc(h.to).latest});
+        for (const TscInterval& t : times_on(host_, *stream, thread_.tid, lost))
+          losses_.push_back(gap(GapCause::aux_truncated, stream.get(), t));
+      }
+    }
+  }
+
+  /// A moment, widened to the trace before and behind it that is surely there.
+  static TscInterval around(const PtStream& stream, TscInterval moment) {
+    TscInterval lost{Tsc::min(), Tsc::max()};
+    for (const Stretch& s : stream.trace.map.stretches) {
+      if (s.begin_time.latest <= moment.earliest) lost.earliest = s.begin_time.earliest;
+      if (s.end_time.latest <= moment.earliest) lost.earliest = s.end_time.earliest;
+      if (s.begin_time.earliest < moment.latest) continue;
+      lost.latest = s.begin_time.latest;
+      break;
+    }
+    return lost;
   }
 
   /// From then on nothing is missing for having been overwritten: the latest time that the first PSB can stand for.
   static Tsc surely_captured_from(const PtStream& stream) {
     for (const Event& g : stream.trace.map.gaps)
-      if (g.cause == GapCause::not_captured) return g.time.latest;
+      if (g.cause == GapCause::not_captured && g.offset == 0) return g.time.latest;
     const auto& stretches = stream.trace.map.stretches;
     return stretches.empty() ? Tsc::max() : stretches.front().begin_time.latest;
   }
 
-  void take_uncaptured(Tsc before) {
-    while (!uncaptured_.empty() && uncaptured_.front().event.time.earliest <= before) {
-      ready_.push_back(uncaptured_.front());
-      uncaptured_.pop_front();
+  void take_losses(Tsc before) {
+    // What is lost behind a stretch may have begun no earlier than it.
+    while (!losses_.empty() && (losses_.front().event.time.earliest < before || before == Tsc::max() ||
+                                losses_.front().event.time.earliest == Tsc::min())) {
+      ready_.push_back(losses_.front());
+      losses_.pop_front();
     }
   }
 
@@ -277,18 +345,39 @@ class ThreadCursor final : public FlowCursor {
   bool entered_ = false;
   std::vector<std::unique_ptr<StreamReader>> readers_;
   std::deque<FlowEvent> ready_;
-  std::deque<FlowEvent> uncaptured_;
+  std::deque<FlowEvent> losses_;  // known by time alone
   TscInterval last_{Tsc::min(), Tsc::min()};
 };
 
 }  // namespace
 
 std::vector<FlowPart> thread_parts(const HostTrace::Impl& host, Tid tid, const TscInterval& time) {
+  const auto thread =
+      std::find_if(host.threads.begin(), host.threads.end(), [tid](const ThreadInfo& t) { return t.tid == tid; });
+  const bool has_slices = thread != host.threads.end() && !thread->slices.empty();
   std::vector<std::vector<FlowPart>> per_stream;
   for (const auto& s : host.streams) {
     std::vector<FlowPart> parts;
     const auto& stretches = s->trace.map.stretches;
+    const auto& gaps = s->trace.map.gaps;
+    size_t g = 0;
+    uint64_t shown_to = 0;  // the engine shows gaps up to here as part of a stretch of the thread
+    bool whole = true;      // no gap since the last part
+    const auto take_gaps = [&](uint64_t to) {
+      for (; g < gaps.size() && gaps[g].offset <= to; ++g) {
+        // Of what came before the first PSB, the slices tell more.
+        const bool leftover = gaps[g].cause == GapCause::not_captured && gaps[g].offset == 0 && has_slices;
+        // libipt need not notice that packets contradict each other, but the engine shows all other gaps.
+        const bool shown = shown_to != 0 && gaps[g].offset <= shown_to && gaps[g].cause != GapCause::desync;
+        if (leftover || shown || !gaps[g].time.overlaps(time)) continue;
+        for (const TscInterval& t : times_on(host, *s, tid, gaps[g].time)) {
+          parts.push_back({s.get(), &gaps[g], 0, 0, t});
+          whole = false;
+        }
+      }
+    };
     for (size_t k = 0; k < stretches.size(); ++k) {
+      take_gaps(stretches[k].begin);
       const Slice* owner = s->owner(k);
       if (owner ? owner->tid != tid : !s->may_be(k, tid)) continue;
       TscInterval ran{stretches[k].begin_time.earliest, stretches[k].end_time.latest};
@@ -301,15 +390,18 @@ std::vector<FlowPart> thread_parts(const HostTrace::Impl& host, Tid tid, const T
         if (owner->in != RecordTime(0)) ran.earliest = std::max(ran.earliest, host.clock.to_tsc(owner->in).earliest);
         if (last.out != RecordTime::max()) ran.latest = std::min(ran.latest, host.clock.to_tsc(last.out).latest);
       }
-      if (!parts.empty() && parts.back().last + 1 == k && s->owners[k].certain == s->owners[k - 1].certain &&
+      shown_to = owner ? stretches[k].end : 0;
+      if (whole && !parts.empty() && parts.back().last + 1 == k && s->owners[k].certain == s->owners[k - 1].certain &&
           (!owner || s->owners[k].first == s->owners[k - 1].first)) {
         parts.back().last = k;
         parts.back().time.latest = std::max(parts.back().time.latest, ran.latest);
         parts.back().out = std::max(parts.back().out, out);
       } else {
-        parts.push_back({s.get(), k, k, ran, in, out});
+        parts.push_back({s.get(), nullptr, k, k, ran, in, out});
+        whole = true;
       }
     }
+    take_gaps(~uint64_t{0});
     if (!parts.empty()) per_stream.push_back(std::move(parts));
   }
   // Merge: order inside a stream is certain, between streams it is by time.

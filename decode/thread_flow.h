@@ -8,9 +8,11 @@
 
 namespace hindcast::decode {
 
-/// Neighbouring stretches of one stream that belong to a thread, or may belong to it.
+/// Neighbouring stretches of one stream that belong to a thread, or may belong to it; or a gap between stretches in which
+/// it may have run.
 struct FlowPart {
   const PtStream* stream = nullptr;
+  const Event* gap = nullptr;                 // of the packet scan; then first and last mean nothing
   size_t first = 0, last = 0;                 // stretches, inclusive
   TscInterval time;                           // when it ran, by stretches and slices
   RecordTime in{0}, out = RecordTime::max();  // of the slices it lies in

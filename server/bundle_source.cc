@@ -13,13 +13,25 @@ SharedBytes share(std::shared_ptr<const std::vector<uint8_t>> bytes) {
 }  // namespace
 
 Result<SharedBytes> BundleSource::stream(uint32_t id) {
-  if (auto kept = streams_[id].lock()) return share(std::move(kept));
+  const auto shared = [](std::shared_ptr<const Stream> s) {
+    SharedBytes out{s, s->bytes, s->holes};
+    return out;
+  };
+  if (auto kept = streams_[id].lock()) return shared(std::move(kept));
+  Stream stream;
   auto read = reader_.read_stream(snapshot_, id);
-  if (!read.ok() && read.error().code == Errc::corrupt) read = read_damaged(id, read.error());
-  if (!read.ok()) return std::move(read).error();
-  auto bytes = std::make_shared<const Bytes>(std::move(read).value());
-  streams_[id] = bytes;
-  return share(std::move(bytes));
+  if (read.ok()) {
+    stream.bytes = std::move(read).value();
+  } else if (read.error().code == Errc::corrupt) {
+    HC_TRY(stream, read_damaged(id, read.error()));
+  } else {
+    return std::move(read).error();
+  }
+  for (const transport::BundleReader::Damage& d : reader_.damage())
+    if (d.snapshot == snapshot_ && d.stream == id && d.offset == stream.bytes.size()) stream.holes.push_back(d.offset);
+  const auto kept = std::make_shared<const Stream>(std::move(stream));
+  streams_[id] = kept;
+  return shared(kept);
 }
 
 Result<SharedBytes> BundleSource::image(uint32_t id) {
@@ -30,21 +42,25 @@ Result<SharedBytes> BundleSource::image(uint32_t id) {
   return share(std::move(bytes));
 }
 
-Result<BundleSource::Bytes> BundleSource::read_damaged(uint32_t id, const Error& why) const {
+Result<BundleSource::Stream> BundleSource::read_damaged(uint32_t id, const Error& why) const {
   const auto& streams = reader_.snapshot(snapshot_).streams;
   const auto info = std::find_if(streams.begin(), streams.end(), [&](const StreamInfo& s) { return s.id == id; });
   if (info == streams.end()) return why;
   HC_TRY(const auto salvage, reader_.salvage_stream(snapshot_, id));
-  Bytes out;
+  Stream out;
   for (const auto& piece : salvage.pieces) {
     if (piece.offset > info->bytes || piece.bytes.size() > info->bytes - piece.offset) return why;
-    if (piece.offset != out.size()) {
+    if (piece.offset != out.bytes.size()) {
+      out.holes.push_back(out.bytes.size());
       if (info->kind != StreamKind::pt) return out;
-      out.resize(static_cast<size_t>(piece.offset), kDamageFill);
+      out.bytes.resize(static_cast<size_t>(piece.offset), kDamageFill);
     }
-    out.insert(out.end(), piece.bytes.begin(), piece.bytes.end());
+    out.bytes.insert(out.bytes.end(), piece.bytes.begin(), piece.bytes.end());
   }
-  if (info->kind == StreamKind::pt) out.resize(static_cast<size_t>(info->bytes), kDamageFill);
+  if (out.bytes.size() < info->bytes) {
+    out.holes.push_back(out.bytes.size());
+    if (info->kind == StreamKind::pt) out.bytes.resize(static_cast<size_t>(info->bytes), kDamageFill);
+  }
   return out;
 }
 

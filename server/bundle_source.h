@@ -9,9 +9,9 @@
 
 namespace hindcast::server {
 
-/// A PT stream with damaged chunks is handed out all the same, its broken ranges filled with kDamageFill: a byte that
-/// begins no packet, so that decoding stops there and resumes at the next PSB, with a gap between. Damaged sideband is
-/// cut at the first broken byte, since records cannot be found again behind it. Damaged images are an error.
+/// A PT stream with damaged chunks is handed out all the same, its broken ranges filled with kDamageFill, a byte that
+/// begins no packet; each is a hole. Damaged sideband is cut at the first broken byte, since records cannot be found
+/// again behind it: a hole at its end, as where the file itself was cut. Damaged images are an error.
 class BundleSource : public ByteSource {
  public:
   /// The reader is borrowed for the object's life.
@@ -24,11 +24,16 @@ class BundleSource : public ByteSource {
 
  private:
   using Bytes = std::vector<uint8_t>;
-  Result<Bytes> read_damaged(uint32_t id, const Error& why) const;
+  struct Stream {
+    Bytes bytes;
+    std::vector<uint64_t> holes;
+  };
+  Result<Stream> read_damaged(uint32_t id, const Error& why) const;
 
   const transport::BundleReader& reader_;
   size_t snapshot_;
-  std::map<uint32_t, std::weak_ptr<const Bytes>> streams_, images_;
+  std::map<uint32_t, std::weak_ptr<const Stream>> streams_;
+  std::map<uint32_t, std::weak_ptr<const Bytes>> images_;
 };
 
 }  // namespace hindcast::server

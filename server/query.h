@@ -244,6 +244,7 @@ struct VerifyReport {
     std::string comm;
     uint64_t decoded = 0, truth = 0;  // instructions
     uint64_t gaps = 0;                // in the decoded flow
+    FlowCounts counts;                // of the decoded flow
     uint64_t not_decoded = 0;         // instructions of the truth that lie in gaps
     uint64_t timed = 0;               // blocks whose time was compared with the truth's
     uint64_t misplaced = 0;           // of these, those whose interval excludes the time at which they ran

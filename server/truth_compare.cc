@@ -124,18 +124,23 @@ class Comparison {
     return true;
   }
 
+  /// By how many ticks a decoded interval excludes the true one.
+  static uint64_t outside(const TscInterval& decoded, const TscInterval& truth) {
+    if (truth.is_unknown() || decoded.is_unknown()) return 0;
+    if (decoded.earliest > truth.latest) return decoded.earliest.value() - truth.latest.value();
+    if (decoded.latest < truth.earliest) return truth.earliest.value() - decoded.latest.value();
+    return 0;
+  }
   /// The time of the instruction that at_ gave last.
   void compare_time(const TscInterval& decoded) {
     const TscInterval truth = at_->when();
     if (truth.is_unknown() || decoded.is_unknown()) return;
     ++r_.result.timed;
-    uint64_t outside = 0;
-    if (decoded.earliest > truth.latest) outside = decoded.earliest.value() - truth.latest.value();
-    if (decoded.latest < truth.earliest) outside = truth.earliest.value() - decoded.latest.value();
-    if (outside == 0) return;
+    const uint64_t ticks = outside(decoded, truth);
+    if (ticks == 0) return;
     ++r_.result.misplaced;
-    if (outside <= r_.result.worst_ticks) return;
-    r_.result.worst_ticks = outside;
+    if (ticks <= r_.result.worst_ticks) return;
+    r_.result.worst_ticks = ticks;
     r_.result.worst_at = index_ - 1;
   }
 
@@ -207,7 +212,7 @@ class Comparison {
       hash = add(multiply(hash, kBase), symbol(ip));
       if (i > 0) power = multiply(power, kBase);
     }
-    while (hash != s.hash) {
+    while (hash != s.hash || !timely(s)) {
       uint64_t in = 0, out = 0;
       if (!lead->next(in) || !at_->next(out)) return lost(s, from);
       ++index_;
@@ -222,10 +227,18 @@ class Comparison {
     return true;
   }
 
+  /// Turns of a loop all look alike, so the place in front of which at_ stands must also be one at the stretch's time.
+  bool timely(const Stretch& s) const {
+    if (s.times.empty()) return true;
+    const auto first = at_->clone();
+    uint64_t ip = 0;
+    return first->next(ip) && outside(s.times.front().time, first->when()) == 0;
+  }
+
   bool lost(const Stretch& s, uint64_t from) {
     r_.result.difference = "a stretch of " + std::to_string(s.length) +
                            " decoded instructions behind a gap is nowhere in the truth from instruction " +
-                           std::to_string(from) + " on\n  decoded   " + list(s.head).substr(1) +
+                           std::to_string(from) + " on, at its time\n  decoded   " + list(s.head).substr(1) +
                            " ...  (trace offset " + std::to_string(s.offset) + ")";
     return false;
   }

@@ -52,6 +52,7 @@ class ThreadPieces : public DecodedSequence {
         seen_(buffer_[held_ - 1].event);
       }
       const decode::FlowEvent& e = buffer_[at_++];
+      counts_.add(e.event);
       if (e.event.kind != EventKind::block && e.event.kind != EventKind::gap) continue;
       out.gap = e.event.kind == EventKind::gap;
       out.event = e.event;
@@ -63,11 +64,14 @@ class ThreadPieces : public DecodedSequence {
       return true;
     }
   }
+  /// Of what was handed out so far.
+  const FlowCounts& counts() const { return counts_; }
 
  private:
   const OpenSnapshot& snapshot_;
   std::unique_ptr<decode::FlowCursor> cursor_;
   std::function<void(const Event&)> seen_;
+  FlowCounts counts_;
   decode::BlockExpander expander_;
   std::array<decode::FlowEvent, 1024> buffer_;
   size_t at_ = 0, held_ = 0;
@@ -101,6 +105,7 @@ VerifyReport::Thread compare_thread(const OpenSnapshot& snapshot, const TruthFol
       progress(e.time.latest.value() - window.earliest.value(), window.latest.value() - window.earliest.value());
   });
   CompareResult result = compare_with_truth(pieces, *sequence);
+  row.counts = pieces.counts();
   row.decoded = result.decoded;
   row.truth = result.truth;
   row.gaps = result.gaps;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "hindcast/bytes.h"
 #include "hindcast/event.h"
@@ -17,6 +18,9 @@ namespace hindcast {
 struct SharedBytes {
   std::shared_ptr<const void> owner;
   ByteSpan bytes;
+  /// Where bytes are missing, ascending: from each hole on they are a filling that means nothing (of unknown length), or,
+  /// at bytes.size(), more followed that is lost.
+  std::vector<uint64_t> holes = {};
 };
 
 /// Hands out a snapshot's bytes by id: a bundle, an import, or vectors in a test. Keeping bytes cached is up

@@ -21,15 +21,20 @@ namespace hindcast::test {
 class MemorySource final : public ByteSource {
  public:
   std::map<uint32_t, std::vector<uint8_t>> streams, images;
+  std::map<uint32_t, std::vector<uint64_t>> holes;  // of streams
 
-  Result<SharedBytes> stream(uint32_t id) override { return find(streams, id); }
+  Result<SharedBytes> stream(uint32_t id) override {
+    auto found = find(streams, id);
+    if (const auto it = holes.find(id); found.ok() && it != holes.end()) found->holes = it->second;
+    return found;
+  }
   Result<SharedBytes> image(uint32_t id) override { return find(images, id); }
 
  private:
   static Result<SharedBytes> find(const std::map<uint32_t, std::vector<uint8_t>>& all, uint32_t id) {
     const auto it = all.find(id);
     if (it == all.end()) return Error{Errc::not_found, "no bytes with id " + std::to_string(id), {}, {}};
-    return SharedBytes{nullptr, it->second};
+    return SharedBytes{nullptr, it->second, {}};
   }
 };
 

@@ -158,7 +158,8 @@ TEST(LibiptEngine, AllStretchesOfNobodyAreOneGapEach) {
                .append(psb_on(0x401000))
                .tnt("N"));
   r.selector.unknown = {{0, 10000}};
-  EXPECT_EQ(r.lines(), (Lines{"gap unattributed 401000", "gap unattributed 401022", "gap unattributed 401000"}));
+  EXPECT_EQ(r.lines(), (Lines{"gap unattributed 401000", "gap unattributed 401022", "gap unattributed 401000",
+                              "gap not_captured"}));
 }
 
 TEST(LibiptEngine, OverflowIsAnEventAndAGapAndFlowGoesOn) {
