@@ -272,21 +272,26 @@ std::string to_text(const Diagnosis& diagnosis) {
 }
 
 std::string to_json(const Diagnosis& diagnosis) {
-  nlohmann::ordered_json j;
-  j["can_record"] = diagnosis.can_record();
-  j["sources"] = {{"perf", diagnosis.perf_source}, {"simulated", diagnosis.simulated_source}};
-  j["abilities"] = nlohmann::ordered_json::array();
+  std::string out;
+  const auto line = [&](const nlohmann::ordered_json& j) {
+    out += j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  };
   for (const Ability& a : diagnosis.abilities) {
     nlohmann::ordered_json row;
+    row["type"] = "ability";
     row["name"] = a.name;
     row["state"] = word(a.state);
     row["found"] = a.found;
     row["needed"] = a.needed;
     row["consequence"] = a.consequence;
     row["fix"] = a.fix;
-    j["abilities"].push_back(std::move(row));
+    line(row);
   }
-  return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  line({{"type", "summary"},
+        {"can_record", diagnosis.can_record()},
+        {"perf", diagnosis.perf_source},
+        {"simulated", diagnosis.simulated_source}});
+  return out;
 }
 
 }  // namespace hindcast::capture

@@ -1,6 +1,8 @@
 // hindcastd: the privileged side. Records a command into a bundle, or says what this machine can record.
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
@@ -84,6 +86,10 @@ Result<std::unique_ptr<PtSource>> make_source(const Options& o) {
 int run_doctor(const Options& o) {
   const Diagnosis diagnosis = diagnose(this_machine());
   std::fputs((o.json ? to_json(diagnosis) : to_text(diagnosis)).c_str(), stdout);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    say(std::string("cannot write the answer: ") + std::strerror(errno));
+    return kFailed;
+  }
   return diagnosis.can_record() ? kDone : kFailed;
 }
 

@@ -166,8 +166,6 @@ class TimeMapBuilder {
 
   TimeMap finish(uint64_t end) {
     release(end, std::max(newest_, passed_));
-    map_.lower_.shrink();
-    map_.upper_.shrink();
     return std::move(map_);
   }
 

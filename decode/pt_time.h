@@ -86,7 +86,7 @@ class TimeMap {
  public:
   /// No timing packets: every answer is unknown.
   TimeMap() = default;
-  /// One pass over the stream, O(bytes); at most 16 bytes of memory for each timing packet.
+  /// One pass over the stream, O(bytes); 8 bytes of memory for each of dense timing packets, at most 56.
   ///   cuts  where earlier freezes cut the ring (StreamInfo::cuts): time passed there unseen.
   static TimeMap build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts = {});
 
@@ -99,7 +99,7 @@ class TimeMap {
   /// TSC and MTC packets that gave a bound, and those that contradicted earlier ones (0 on a sane machine).
   uint64_t readings() const { return readings_; }
   uint64_t contradictions() const { return contradictions_; }
-  size_t memory_bytes() const { return 8 * (lower_.size() + upper_.size()); }
+  size_t memory_bytes() const { return lower_.bytes() + upper_.bytes(); }
 
  private:
   friend class TimeMapBuilder;

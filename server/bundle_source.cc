@@ -36,17 +36,22 @@ Result<SharedBytes> BundleSource::stream(uint32_t id) {
 
 Result<SharedBytes> BundleSource::image(uint32_t id) {
   if (auto kept = images_[id].lock()) return share(std::move(kept));
-  HC_TRY(Bytes read, reader_.read_image(snapshot_, id));
-  auto bytes = std::make_shared<const Bytes>(std::move(read));
+  auto read = reader_.read_image(snapshot_, id);
+  if (!read.ok()) {
+    if (read.error().code == Errc::corrupt) note({read.error().what, 0, 0, 0, snapshot_, id});
+    return std::move(read).error();
+  }
+  auto bytes = std::make_shared<const Bytes>(std::move(read).value());
   images_[id] = bytes;
   return share(std::move(bytes));
 }
 
-Result<BundleSource::Stream> BundleSource::read_damaged(uint32_t id, const Error& why) const {
+Result<BundleSource::Stream> BundleSource::read_damaged(uint32_t id, const Error& why) {
   const auto& streams = reader_.snapshot(snapshot_).streams;
   const auto info = std::find_if(streams.begin(), streams.end(), [&](const StreamInfo& s) { return s.id == id; });
   if (info == streams.end()) return why;
   HC_TRY(const auto salvage, reader_.salvage_stream(snapshot_, id));
+  for (const auto& d : salvage.damage) note(d);
   Stream out;
   for (const auto& piece : salvage.pieces) {
     if (piece.offset > info->bytes || piece.bytes.size() > info->bytes - piece.offset) return why;
@@ -62,6 +67,13 @@ Result<BundleSource::Stream> BundleSource::read_damaged(uint32_t id, const Error
     if (info->kind == StreamKind::pt) out.bytes.resize(static_cast<size_t>(info->bytes), kDamageFill);
   }
   return out;
+}
+
+void BundleSource::note(const transport::BundleReader::Damage& damage) {
+  const auto same = [&](const auto& d) { return d.what == damage.what; };
+  if (std::none_of(reader_.damage().begin(), reader_.damage().end(), same) &&
+      std::none_of(damage_.begin(), damage_.end(), same))
+    damage_.push_back(damage);
 }
 
 }  // namespace hindcast::server

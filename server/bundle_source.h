@@ -22,18 +22,23 @@ class BundleSource : public ByteSource {
 
   static constexpr uint8_t kDamageFill = 0x05;
 
+  /// What was found broken while handing out bytes, beyond what opening the bundle showed.
+  const std::vector<transport::BundleReader::Damage>& damage() const { return damage_; }
+
  private:
   using Bytes = std::vector<uint8_t>;
   struct Stream {
     Bytes bytes;
     std::vector<uint64_t> holes;
   };
-  Result<Stream> read_damaged(uint32_t id, const Error& why) const;
+  void note(const transport::BundleReader::Damage& damage);
+  Result<Stream> read_damaged(uint32_t id, const Error& why);
 
   const transport::BundleReader& reader_;
   size_t snapshot_;
   std::map<uint32_t, std::weak_ptr<const Stream>> streams_;
   std::map<uint32_t, std::weak_ptr<const Bytes>> images_;
+  std::vector<transport::BundleReader::Damage> damage_;
 };
 
 }  // namespace hindcast::server

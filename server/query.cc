@@ -45,6 +45,14 @@ class BundleQuery : public Query {
 
   const StoreInfo& store() const override { return store_; }
 
+  std::vector<DamageRow> damage_met() const override {
+    std::vector<DamageRow> rows;
+    for (const auto& s : snapshots_)
+      if (s)
+        for (DamageRow& row : damage_rows(s->source.damage())) rows.push_back(std::move(row));
+    return rows;
+  }
+
   Result<const Overview*> overview(size_t snapshot) override {
     HC_TRY(OpenSnapshot * s, open(snapshot));
     return &s->overview;

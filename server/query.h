@@ -264,6 +264,8 @@ class Query {
   virtual ~Query() = default;
 
   virtual const StoreInfo& store() const = 0;
+  /// What answering showed to be damaged, beyond store().damage: bytes are checked when they are read.
+  virtual std::vector<DamageRow> damage_met() const = 0;
   /// Reads sideband and scans the packets of that snapshot at the first call. Errors: not_found, corrupt, io,
   /// unsupported.
   virtual Result<const Overview*> overview(size_t snapshot) = 0;

@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint8_t> bytes = test::packet_stream(in);
 
   const decode::TimeMap map = decode::TimeMap::build(bytes, config, cuts);
-  require(map.memory_bytes() <= 16 * map.readings(), "16 bytes for each timing packet");
+  require(map.memory_bytes() <= 56 * map.readings(), "56 bytes for each timing packet");
   TscInterval before = map.at(0);
   for (uint64_t offset = 0; offset <= bytes.size(); ++offset) {
     const TscInterval at = map.at(offset);

@@ -16,11 +16,11 @@ struct CallFlags {
 };
 
 /// Function name without its offset: a call enters at its first instruction.
-std::string name_of(const CallItem& c) {
+std::string name_of(const CallItem& c, Names names) {
   if (!c.function) return "(entered before the recording)";
   return c.function->function.empty()
-             ? place_text(*c.function)
-             : printable(c.function->function) +
+             ? place_text(*c.function, names)
+             : function_text(c.function->function, names) +
                    (c.function->function_offset ? "+" + hex_text(c.function->function_offset) : "");
 }
 
@@ -36,7 +36,7 @@ std::string marks(const CallItem& c) {
 
 class TreePrinter {
  public:
-  TreePrinter(Output& out, const TimeScale& scale) : out_(out), scale_(scale) {
+  TreePrinter(Output& out, const TimeScale& scale, Names names) : out_(out), scale_(scale), names_(names) {
     out_.line(out_.paint(Colour::dim, pad_left("time (" + time_unit(scale) + ")", 14) + " " + pad_right("within", 9) +
                                           "  " + pad_left("took", 16) + "  " + pad_left("insns", 10) + "  function"));
   }
@@ -82,9 +82,9 @@ class TreePrinter {
            (depth > kDeepest ? "(" + std::to_string(depth) + ") " : "");
   }
   static std::string suffix(const std::string& s) { return s.empty() ? "" : "  " + s; }
-  std::string name(const CallItem& c) const { return out_.paint(Colour::cyan, name_of(c)); }
+  std::string name(const CallItem& c) const { return out_.paint(Colour::cyan, name_of(c, names_)); }
   std::string call_text(const CallItem& enter, const std::string& brace, const std::string& marked) const {
-    const std::string at = enter.from ? lines_text(*enter.from) : "";
+    const std::string at = enter.from ? lines_text(*enter.from, names_) : "";
     return name(enter) + brace + (at.empty() ? "" : out_.paint(Colour::dim, "  from " + at)) + suffix(marked);
   }
   std::string held_for(uint64_t number, const TscInterval& exit) {
@@ -104,6 +104,7 @@ class TreePrinter {
 
   Output& out_;
   const TimeScale& scale_;
+  const Names names_;
   std::optional<CallItem> held_;
   std::unordered_map<uint64_t, TscInterval> started_;  // open frames that were printed
   uint64_t lines_ = 0;
@@ -159,14 +160,16 @@ int calls(const Request& request, const CallFlags& flags) {
   auto reader = (*query)->calls(question);
   if (!reader.ok()) return fail(reader.error());
 
-  Output out(stdout);
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
   FlowCounts gaps;
   uint64_t entered = 0, uncertain = 0, items = 0;
   bool limited = false;
   {
     ProgressBar bar("decoding", out.terminal());
     std::optional<TreePrinter> printer;
-    if (!request.json) printer.emplace(out, o.scale);
+    if (!request.json) printer.emplace(out, o.scale, request.full_names ? Names::whole : Names::folded);
     CallItem item;
     while (!out.failed() && (*reader)->next(item)) {
       if (item.kind == CallItem::Kind::gap) gaps.add(item.gap);
@@ -191,6 +194,7 @@ int calls(const Request& request, const CallFlags& flags) {
   if (request.json) {
     Json j{{"type", "summary"}, {"calls", entered}, {"uncertain", uncertain}, {"limited", limited}};
     j["gaps"] = json_counts(gaps)["gaps"];
+    j["damage"] = json_damage((*query)->damage_met());
     j["complete"] = gaps.gaps.empty() && !limited;
     j["scale"] = json_scale(o.scale);
     json_line(out, j);
@@ -198,6 +202,8 @@ int calls(const Request& request, const CallFlags& flags) {
   const auto done = out.finish();
   if (!done.ok()) return fail(done.error());
   if (limited) say("stopped after --limit " + std::to_string(request.limit));
+  if (items == 0) say("no call or return in this range");
+  say_damage(**query);
   if (!gaps.gaps.empty())
     say("this answer crosses " + gaps_phrase(gaps) + ": calls there are not known, and " +
         count_text(uncertain, "frame") + " around them uncertain");
@@ -212,9 +218,9 @@ void add_calls(CLI::App& app, Request& request, Command& chosen) {
   add_file(*sub, request);
   add_thread_flags(*sub, request);
   add_time(*sub, request);
-  sub->add_option("--depth", flags->depth, "only the N outermost levels")->type_name("N");
-  sub->add_option("--limit", request.limit, "stop after N lines (JSON: objects)")->type_name("N");
-  add_json(*sub, request);
+  sub->add_option("--depth", flags->depth, "only the N outermost levels")->option_text("N")->check(at_least(1));
+  add_limit(*sub, request, "lines (JSON: objects)");
+  add_answer_flags(*sub, request);
   sub->footer(
       "\"took\" is an interval from the shortest to the longest time that the trace allows. With --time, depth 0 is "
       "where\n"

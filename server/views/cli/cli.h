@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/query.h"
+#include "server/views/cli/output.h"
 
 namespace CLI {
 class App;
@@ -27,6 +28,7 @@ struct Request {
   std::string output;
   bool json = false;
   bool verbose = false;
+  bool full_names = false;
   size_t snapshot = 0;
   std::optional<int32_t> pid, tid;
   std::optional<uint32_t> cpu, stream;
@@ -50,7 +52,11 @@ void add_doctor(CLI::App& app, Request& request, Command& chosen);
 
 /// Flags that several commands share, with the same words everywhere.
 void add_file(CLI::App& sub, Request& request);
-void add_json(CLI::App& sub, Request& request);
+/// --json, and -o for the answer.
+void add_answer_flags(CLI::App& sub, Request& request);
+/// A check of an option's value, with words that a person understands.
+std::function<std::string(const std::string&)> at_least(int64_t least);
+void add_limit(CLI::App& sub, Request& request, const char* of);
 void add_time(CLI::App& sub, Request& request);
 void add_thread_flags(CLI::App& sub, Request& request);
 void add_snapshot(CLI::App& sub, Request& request);
@@ -63,6 +69,12 @@ void say(const std::string& words);
 /// Opens request.file.
 Result<std::unique_ptr<Query>> open(const Request& request);
 
+/// Where the answer goes: stdout, or the file that -o names. Ask for it when nothing but writing can fail any more, so that a
+/// question that has no answer replaces no file. Errors: io; usage when it is the bundle itself.
+Result<Output> open_output(const Request& request);
+/// What was found damaged while answering: on stderr, once more at the end, where it is seen.
+void say_damage(const Query& query);
+
 /// The overview of the snapshot that was asked for, with a bar while it is read.
 Result<const Overview*> read_overview(Query& query, const Request& request);
 
@@ -72,7 +84,8 @@ Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request
 
 /// The executable `name` next to our own, else by PATH; empty when neither has it.
 std::string find_program(const std::string& name);
-/// Runs it, passing signals on to it; its exit code, or 128 + N when signal N ended it.
-Result<int> run_program(const std::string& path, const std::vector<std::string>& args);
+/// Runs it, passing signals on to it; its exit code, or 128 + N when signal N ended it. output: a file for its stdout; empty:
+/// ours.
+Result<int> run_program(const std::string& path, const std::vector<std::string>& args, const std::string& output = {});
 
 }  // namespace hindcast::server::cli

@@ -54,7 +54,9 @@ int dump(const Request& request, const DumpFlags& flags) {
   auto reader = flags.sideband ? (*query)->records(question) : (*query)->packets(question);
   if (!reader.ok()) return fail(reader.error());
 
-  Output out(stdout);
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
   const TimeScale& scale = (*overview)->scale;
   TextItem item;
   uint32_t stream = 0;
@@ -77,6 +79,10 @@ int dump(const Request& request, const DumpFlags& flags) {
       if (item.stream != stream) {
         out.line(out.paint(Colour::bold, std::string(stream ? "\n" : "") + "stream " + std::to_string(item.stream) +
                                              (item.cpu == kNoCpu ? "" : ", CPU " + std::to_string(item.cpu.value()))));
+        out.line(out.paint(Colour::dim,
+                           flags.sideband
+                               ? "offset    " + pad_left("time (" + time_unit(scale) + ")", 14) + " within     record"
+                               : "offset    packet"));
         stream = item.stream;
       }
       std::string text = item.text;
@@ -92,6 +98,7 @@ int dump(const Request& request, const DumpFlags& flags) {
   }
   const auto done = out.finish();
   if (!done.ok()) return fail(done.error());
+  say_damage(**query);
   if (unread)
     say("not readable, and marked so above: " + std::to_string(unread) + (unread == 1 ? " stretch" : " stretches") +
         " of bytes");
@@ -107,10 +114,10 @@ void add_dump(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("-C,--cpu", request.cpu, "only streams of this CPU")->type_name("CPU");
   sub->add_option("--stream", request.stream, "only this stream")->type_name("ID");
   sub->add_option("--offset", flags->offset, "only what begins at bytes A to B of a stream")->type_name("A,B");
-  sub->add_option("--limit", request.limit, "stop after N lines")->type_name("N");
+  add_limit(*sub, request, "packets or records");
   sub->add_flag("--sideband", flags->sideband, "sideband records instead of packets");
   add_snapshot(*sub, request);
-  add_json(*sub, request);
+  add_answer_flags(*sub, request);
   sub->footer(
       "Examples:\n"
       "  hindcast dump hindcast.hcb --cpu 1 --offset 0x1000,0x1400\n"

@@ -5,6 +5,7 @@
 #include "server/views/cli/cli.h"
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
+#include "server/views/cli/progress.h"
 
 namespace hindcast::server::cli {
 namespace {
@@ -78,15 +79,17 @@ int import_trace(const Request& request, const ImportFlags& flags) {
   std::error_code ignored;
   if (request.output.empty() && std::filesystem::exists(output, ignored))
     return fail({Errc::usage, output + " exists already", {}, "name the bundle to write with -o FILE"});
+  ProgressBar bar("importing");
   const auto done = import_to_bundle(*r, output);
+  bar.clear();
   if (!done.ok()) return fail(done.error());
   if (request.json) {
-    Output out(stdout);
+    Output out;
     json_line(out, {{"type", "imported"}, {"path", output}});
     const auto written = out.finish();
     if (!written.ok()) return fail(written.error());
   } else {
-    say("wrote " + output);
+    say("wrote " + output + "; look at it:  hindcast ls " + output);
   }
   return kDone;
 }
@@ -95,7 +98,7 @@ int import_trace(const Request& request, const ImportFlags& flags) {
 
 void add_import(CLI::App& app, Request& request, Command& chosen) {
   auto flags = std::make_shared<ImportFlags>();
-  CLI::App* sub = app.add_subcommand("import", "turn a trace of another tool into a bundle");
+  CLI::App* sub = app.add_subcommand("import", "turn a trace that another tool recorded into a bundle");
   sub->add_option("PATH", request.file, "PT file, or a folder in which the files are found by their names")
       ->required()
       ->type_name("");
@@ -105,7 +108,7 @@ void add_import(CLI::App& app, Request& request, Command& chosen) {
          "--format", flags->format,
          "raw (PT bytes with a page cache or ELF files), lldb (trace.json), pevent (PT and perf records per CPU)")
       ->check(CLI::IsMember({"auto", "raw", "lldb", "pevent"}))
-      ->capture_default_str();
+      ->option_text("auto|raw|lldb|pevent");
   sub->add_option("--cpu", flags->cpu, "CPU model that recorded it, as in 6/85/4: errata depend on it")
       ->type_name("F/M/S");
   sub->add_option("--cpuid-15h", flags->cpuid15, "EAX,EBX[,ECX] of CPUID leaf 15H: without it MTC packets give no time")
@@ -125,7 +128,7 @@ void add_import(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("N");
   sub->add_option("--image-root", flags->image_root, "pevent: files that records name are looked up here")
       ->type_name("DIR");
-  add_json(*sub, request);
+  sub->add_flag("--json", request.json, "say what was written in JSON");
   sub->footer(
       "Examples:\n"
       "  hindcast import my-lldb-trace/ -o my.hcb\n"

@@ -42,6 +42,13 @@ Json json_gap(const Event& gap) {
           {"offset", gap.offset}};
 }
 
+Json json_damage(const std::vector<DamageRow>& damage) {
+  Json list = Json::array();
+  for (const DamageRow& d : damage)
+    list.push_back({{"what", d.what}, {"stream", d.stream}, {"offset", d.offset}, {"bytes", d.bytes}});
+  return list;
+}
+
 Json json_counts(const FlowCounts& counts) {
   Json gaps = Json::array();
   for (const auto& g : counts.gaps)

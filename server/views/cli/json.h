@@ -23,6 +23,8 @@ Json json_cpu(CpuId cpu);
 Json json_scale(const TimeScale& scale);
 Json json_place(const Place& place);
 Json json_gap(const Event& gap);
+/// [{"what":..., "stream":..., "offset":..., "bytes":...}]
+Json json_damage(const std::vector<DamageRow>& damage);
 /// {"instructions":..., "blocks":..., "gaps":[{"cause":..., "count":..., "bytes":...}]}
 Json json_counts(const FlowCounts& counts);
 

@@ -90,9 +90,22 @@ void heading(Output& out, const std::string& title, uint64_t n) {
   out.line(out.paint(Colour::bold, title) + " " + out.paint(Colour::dim, "(" + std::to_string(n) + ")"));
 }
 
+std::string gap_words(const GapRow& g) {
+  const std::string name(to_string(g.cause));
+  if (g.words.empty()) return cause_words(g.cause);
+  if (!g.words.starts_with(name + " ")) return printable(g.words);
+  return cause_words(g.cause) + ": " + size_text(g.count) + " of trace" + printable(g.words.substr(name.size()));
+}
+
+std::vector<DamageRow> all_damage(const Query& query) {
+  std::vector<DamageRow> rows = query.store().damage;
+  for (DamageRow& d : query.damage_met()) rows.push_back(std::move(d));
+  return rows;
+}
+
 /// What is missing, first: it decides how far the rest may be trusted.
-void missing(Output& out, const StoreInfo& store, const Overview& o, bool verbose) {
-  for (const DamageRow& d : store.damage)
+void missing(Output& out, const std::vector<DamageRow>& damage, const Overview& o, bool verbose) {
+  for (const DamageRow& d : damage)
     out.line(out.paint(Colour::red, pad_right("damaged", 10)) + " " + printable(d.what));
   if (!o.gaps.empty()) {
     heading(out, "GAPS", o.gaps.size());
@@ -100,8 +113,7 @@ void missing(Output& out, const StoreInfo& store, const Overview& o, bool verbos
     Table table({"cause", ">cpu", "when", "what"});
     for (size_t i = 0; i < o.gaps.size() && (verbose || i < kShown); ++i) {
       const GapRow& g = o.gaps[i];
-      table.row({std::string(to_string(g.cause)), cpu_text(g.cpu), range_phrase(o.scale, g.time),
-                 g.words.empty() ? cause_words(g.cause) : printable(g.words)});
+      table.row({std::string(to_string(g.cause)), cpu_text(g.cpu), range_phrase(o.scale, g.time), gap_words(g)});
     }
     table.print(out);
     if (!verbose && o.gaps.size() > kShown)
@@ -113,7 +125,7 @@ void missing(Output& out, const StoreInfo& store, const Overview& o, bool verbos
   }
 }
 
-void snapshot_text(Output& out, const StoreInfo& store, const Overview& o, bool verbose, Query& query) {
+void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
   const SnapshotInfo& info = o.info;
   field(out, "source", printable(source_words(info.source)));
   if (!info.host.empty()) field(out, "host", printable(info.host));
@@ -123,7 +135,7 @@ void snapshot_text(Output& out, const StoreInfo& store, const Overview& o, bool 
   field(out, "cpu", model_text(info.cpu, o.scale));
   field(out, "pt", to_text(info.pt) + (info.user_only ? " (user space only)" : ""));
   field(out, "window", window_text(o));
-  missing(out, store, o, verbose);
+  missing(out, all_damage(query), o, verbose);
 
   // A machine runs hundreds of threads beside those that were traced: they are there for who asks.
   const auto traced = std::count_if(o.threads.begin(), o.threads.end(), [](const ThreadRow& t) { return t.traced(); });
@@ -315,18 +327,18 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
 int ls(const Request& request, bool one_snapshot) {
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
-  Output out(stdout);
   const StoreInfo& store = (*query)->store();
+  if (one_snapshot && request.snapshot >= store.snapshots) return fail((*query)->overview(request.snapshot).error());
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
   if (request.json) {
-    Json damage = Json::array();
-    for (const DamageRow& d : store.damage)
-      damage.push_back({{"what", d.what}, {"stream", d.stream}, {"offset", d.offset}, {"bytes", d.bytes}});
     json_line(out, {{"type", "bundle"},
                     {"path", store.path},
                     {"snapshots", store.snapshots},
                     {"stored_bytes", store.stored_bytes},
                     {"raw_bytes", store.raw_bytes},
-                    {"damage", damage}});
+                    {"damage", json_damage(store.damage)}});
   } else {
     char ratio[32];
     std::snprintf(
@@ -349,10 +361,13 @@ int ls(const Request& request, bool one_snapshot) {
       snapshot_json(out, **overview, **query);
     } else {
       if (store.snapshots > 1) out.line("\nSNAPSHOT " + std::to_string(i));
-      snapshot_text(out, store, **overview, request.verbose, **query);
+      snapshot_text(out, **overview, request.verbose, **query);
     }
   }
-  if (one_snapshot && request.snapshot >= store.snapshots) code = fail((*query)->overview(request.snapshot).error());
+  if (request.json)
+    for (const DamageRow& d : (*query)->damage_met())
+      json_line(out,
+                {{"type", "damage"}, {"what", d.what}, {"stream", d.stream}, {"offset", d.offset}, {"bytes", d.bytes}});
   const auto done = out.finish();
   return done.ok() ? code : fail(done.error());
 }
@@ -362,7 +377,7 @@ int ls(const Request& request, bool one_snapshot) {
 void add_ls(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("ls", "what a bundle holds: threads, streams, images; and what it lacks");
   add_file(*sub, request);
-  add_json(*sub, request);
+  add_answer_flags(*sub, request);
   add_snapshot(*sub, request);
   sub->add_flag("-v,--verbose", request.verbose, "also every slice, placement, gap, and whole build-ids");
   sub->footer(

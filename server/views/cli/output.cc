@@ -6,13 +6,21 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "hindcast/fd.h"
+
 namespace hindcast::server::cli {
 
-Output::Output(std::FILE* stream) : stream_(stream) {
+Output::Output(std::FILE* stream, std::FILE* owned) : stream_(stream), owned_(owned) {
   terminal_ = ::isatty(::fileno(stream)) == 1;
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
   colour_ = terminal_ && !(no_color && *no_color) && !(term && std::strcmp(term, "dumb") == 0);
+}
+
+Result<Output> Output::to_file(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "we");
+  if (!file) return errno_error("cannot write", path);
+  return Output(file, file);
 }
 
 void Output::text(std::string_view s) {
@@ -35,10 +43,13 @@ std::string Output::paint(Colour c, std::string_view s) const {
 }
 
 Result<void> Output::finish() {
-  if (!failed_ && std::fflush(stream_) != 0) {
+  const auto note = [this](int result) {
+    if (result == 0 || failed_) return;
     failed_ = true;
     error_ = errno;
-  }
+  };
+  note(std::fflush(stream_));
+  if (owned_) note(std::fclose(owned_.release()));
   if (failed_)
     return Error{Errc::io,
                  std::string("cannot write the answer: ") + std::strerror(error_),

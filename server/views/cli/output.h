@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -11,11 +12,13 @@ namespace hindcast::server::cli {
 
 enum class Colour : uint8_t { plain, bold, dim, red, yellow, green, cyan };
 
-/// Text for a person or lines of JSON, on one stream. A closed pipe ends the process by SIGPIPE, as with every filter.
+/// Text for a person or lines of JSON, on stdout or in a file. A closed pipe ends the process by SIGPIPE, as with every filter.
 class Output {
  public:
-  /// colour: the stream is a terminal and NO_COLOR is unset (https://no-color.org).
-  explicit Output(std::FILE* stream);
+  /// stdout. colour: it is a terminal and NO_COLOR is unset (https://no-color.org).
+  Output() : Output(stdout, nullptr) {}
+  /// A file instead; one that exists is replaced. Errors: io.
+  static Result<Output> to_file(const std::string& path);
   bool colour() const { return colour_; }
   bool terminal() const { return terminal_; }
 
@@ -29,7 +32,13 @@ class Output {
   bool failed() const { return failed_; }
 
  private:
+  Output(std::FILE* stream, std::FILE* owned);
+
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
   std::FILE* stream_;
+  std::unique_ptr<std::FILE, Close> owned_;
   bool terminal_, colour_;
   bool failed_ = false;
   int error_ = 0;

@@ -46,7 +46,12 @@ std::string find_program(const std::string& name) {
   return {};
 }
 
-Result<int> run_program(const std::string& path, const std::vector<std::string>& args) {
+Result<int> run_program(const std::string& path, const std::vector<std::string>& args, const std::string& output) {
+  Fd to;
+  if (!output.empty()) {
+    to = Fd(::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!to.valid()) return errno_error("cannot write", output);
+  }
   std::vector<char*> argv{const_cast<char*>(path.c_str())};
   for (const std::string& a : args) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
@@ -65,6 +70,7 @@ Result<int> run_program(const std::string& path, const std::vector<std::string>&
   }
   if (child == 0) {
     sigprocmask(SIG_SETMASK, &before, nullptr);
+    if (to.valid()) ::dup2(to.get(), 1);
     ::execv(path.c_str(), argv.data());
     const std::string words = "hindcast: cannot run " + path + ": " + std::strerror(errno) + "\n";
     (void)!::write(2, words.data(), words.size());

@@ -9,9 +9,9 @@
 namespace hindcast::server::cli {
 namespace {
 
-void draw(const std::string& what, uint64_t done, uint64_t total) {
+void draw(const std::string& what, std::chrono::seconds since, uint64_t done, uint64_t total) {
   if (total == 0) {
-    std::fprintf(stderr, "\r\x1b[K%s ...", what.c_str());
+    std::fprintf(stderr, "\r\x1b[K%s ... %d s", what.c_str(), static_cast<int>(since.count()));
   } else {
     constexpr int kWidth = 30;
     const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
@@ -41,11 +41,13 @@ void ProgressBar::clear() {
 }
 
 void ProgressBar::draw_until_stopped() {
+  const auto start = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   const auto stopped = [this] { return stop_; };
   if (wake_.wait_for(lock, std::chrono::seconds(1), stopped)) return;  // short answers show no bar
   do {
-    draw(what_, done_.load(std::memory_order_relaxed), total_.load(std::memory_order_relaxed));
+    draw(what_, std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - start),
+         done_.load(std::memory_order_relaxed), total_.load(std::memory_order_relaxed));
   } while (!wake_.wait_for(lock, std::chrono::milliseconds(150), stopped));
   std::fputs("\r\x1b[K", stderr);
   std::fflush(stderr);

@@ -1,4 +1,6 @@
 // hindcast record: run a program under capture. The capturing is hindcastd's; this finds it and a file name.
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
@@ -20,6 +22,8 @@ std::string free_name() {
   return name;
 }
 
+bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
+
 int record(const Request& request, const RecordFlags& flags) {
   if (request.rest.empty())
     return fail({Errc::usage, "no program to record", {}, "hindcast record [OPTIONS] -- CMD ARGS..."});
@@ -30,6 +34,8 @@ int record(const Request& request, const RecordFlags& flags) {
     return fail({Errc::not_found, "cannot find hindcastd, which does the recording",
                  "looked beside this program and in PATH", "install hindcastd, or add its folder to PATH"});
   const std::string file = request.output.empty() ? free_name() : request.output;
+  struct stat before {};
+  const bool existed = ::stat(file.c_str(), &before) == 0;
   std::vector<std::string> args{"--record", file, "--source", flags.source};
   const auto pass = [&](const char* name, const std::string& value) {
     if (value.empty()) return;
@@ -45,6 +51,12 @@ int record(const Request& request, const RecordFlags& flags) {
   args.insert(args.end(), request.rest.begin(), request.rest.end());
   const auto code = run_program(daemon, args);
   if (!code.ok()) return fail(code.error());
+  // As a part of the summary that hindcastd prints. Whether it wrote: by the file's age, since the exit code is the program's.
+  struct stat after {};
+  if (::stat(file.c_str(), &after) == 0 && (!existed || !same_time(before.st_mtim, after.st_mtim))) {
+    const std::string words = "  look      hindcast ls " + file + "\n";
+    std::fwrite(words.data(), 1, words.size(), stderr);
+  }
   return *code;
 }
 
@@ -52,20 +64,20 @@ int record(const Request& request, const RecordFlags& flags) {
 
 void add_record(CLI::App& app, Request& request, Command& chosen) {
   auto flags = std::make_shared<RecordFlags>();
-  CLI::App* sub =
-      app.add_subcommand("record", "run a program under capture and write a bundle: record [OPTIONS] -- CMD ARGS...");
+  CLI::App* sub = app.add_subcommand("record", "run a program under capture and write a bundle");
   sub->prefix_command();
   sub->add_option("-o,--output", request.output,
                   "bundle to write; default hindcast.hcb, or hindcast.N.hcb when that exists")
       ->type_name("FILE");
-  sub->add_option(
-         "--source", flags->source,
-         "where PT comes from: perf (hardware), simulated (QEMU), or auto (perf if this machine can, else simulated)")
+  sub->add_option("--source", flags->source,
+                  "where PT comes from: perf (hardware), simulated (QEMU), or auto (default: perf if this machine can, "
+                  "else simulated)")
       ->check(CLI::IsMember({"auto", "perf", "simulated"}))
-      ->capture_default_str();
+      ->option_text("auto|perf|simulated");
   sub->add_option("--pt", flags->pt, "PT options by their kernel names, as in tsc,mtc,cyc,noretcomp,psb_period=3")
       ->type_name("LIST");
-  sub->add_option("--ring", flags->ring, "PT ring per CPU, as in 64M; the newest bytes are kept")->type_name("SIZE");
+  sub->add_option("--ring", flags->ring, "PT ring per CPU, as in 64M (default); the newest bytes are kept")
+      ->type_name("SIZE");
   sub->add_option("--sideband-ring", flags->sideband_ring,
                   "kernel ring for switches and mappings, per CPU; small ones lose records")
       ->type_name("SIZE");
@@ -87,7 +99,7 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
 
 void add_doctor(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("doctor", "say what this machine can capture, and what to change");
-  add_json(*sub, request);
+  add_answer_flags(*sub, request);
   sub->footer("Examples:\n  hindcast doctor\n  hindcast doctor --json");
   sub->callback([&request, &chosen] {
     chosen = [&request] {
@@ -97,7 +109,7 @@ void add_doctor(CLI::App& app, Request& request, Command& chosen) {
                      "looked beside this program and in PATH", "install hindcastd, or add its folder to PATH"});
       std::vector<std::string> args{"--doctor"};
       if (request.json) args.push_back("--json");
-      const auto code = run_program(daemon, args);
+      const auto code = run_program(daemon, args, request.output == "-" ? "" : request.output);
       return code.ok() ? *code : fail(code.error());
     };
   });

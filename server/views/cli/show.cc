@@ -56,8 +56,8 @@ const std::vector<Instruction>& list_of(const FlowItem& f) {
 /// Prints items one by one; remembers what it printed last, to leave out what repeats.
 class Printer {
  public:
-  Printer(Output& out, const Overview& overview, const ShowFlags& flags)
-      : out_(out), scale_(overview.scale), flags_(flags) {
+  Printer(Output& out, const Overview& overview, const ShowFlags& flags, Names names)
+      : out_(out), scale_(overview.scale), flags_(flags), names_(names) {
     header();
   }
 
@@ -117,19 +117,19 @@ class Printer {
   }
 
   std::string place_cell(const Place* p) const {
-    const std::string s = pad_right(p ? place_text(*p) : "?", kPlaceWidth);
+    const std::string s = pad_right(p ? place_text(*p, names_) : "?", kPlaceWidth);
     return p && !p->function.empty() ? out_.paint(Colour::cyan, s) : s;
   }
 
   void block(const FlowItem& f) {
     emit(prefix(f) + pad_right(hex_text(f.event.ip), 18) + "  " + pad_left(std::to_string(f.event.count), 5) + "  " +
-         place_cell(f.place.get()) + "  " + (f.place ? lines_text(*f.place) : ""));
+         place_cell(f.place.get()) + "  " + (f.place ? lines_text(*f.place, names_) : ""));
   }
 
   void instructions(const FlowItem& f) {
     std::string before = prefix(f);
     for (const Instruction& i : list_of(f)) {
-      std::string line = i.place ? lines_text(*i.place) : "";
+      std::string line = i.place ? lines_text(*i.place, names_) : "";
       const bool repeats = line == last_line_;
       last_line_ = line;
       emit(before + pad_right(hex_text(i.ip), 18) + "  " + place_cell(i.place.get()) + "  " +
@@ -146,9 +146,9 @@ class Printer {
     std::string before = prefix(f);
     const auto put = [&](const Place* p) {
       if (!p) return;
-      std::string text = p->function.empty() ? place_text(*p) : printable(p->function);
+      std::string text = p->function.empty() ? place_text(*p) : function_text(p->function, names_);
       if (p->function.empty()) text = printable(base_name(p->module));  // one line for a stretch without names
-      const std::string lines = lines_text(*p);
+      const std::string lines = lines_text(*p, names_);
       if (!lines.empty()) text += "  " + lines;
       if (text == last_line_) return;
       last_line_ = text;
@@ -162,6 +162,7 @@ class Printer {
   Output& out_;
   const TimeScale& scale_;
   const ShowFlags& flags_;
+  const Names names_;
   std::string last_line_;
   uint32_t bits_ = 64;  // of the code; changes are worth a line
   uint64_t lines_ = 0;
@@ -200,9 +201,12 @@ Json item_json(const FlowItem& f) {
 }
 
 /// Nothing was chosen and there are several: say what there is.
-int list_threads(Output& out, const Overview& o, const Request& request, bool asked_for_more) {
+int list_threads(const Overview& o, const Request& request, bool asked_for_more) {
   const auto traced = std::count_if(o.threads.begin(), o.threads.end(), [](const ThreadRow& t) { return t.traced(); });
   const bool any_traced = traced > 0;
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
   if (request.json) {
     for (const ThreadRow& t : o.threads)
       if (t.traced() || !any_traced)
@@ -241,6 +245,19 @@ void stat_text(Output& out, const FlowCounts& counts, const FlowItem& first, con
   if (any) out.line("  from " + time_phrase(scale, first.event.time) + " to " + time_phrase(scale, last.event.time));
 }
 
+/// Why an answer is empty: what there is, for the next question.
+std::string nothing_words(const Overview& o, const FlowQuestion& question) {
+  const std::string there = "nothing in this range; ";
+  if (!question.tid) return there + "the window is " + range_phrase(o.scale, o.window);
+  for (const ThreadRow& t : o.threads) {
+    if (t.tid != *question.tid) continue;
+    const std::string name = "thread " + std::to_string(t.tid.value()) + " ";
+    return t.traced() ? there + name + "is seen in " + range_phrase(o.scale, t.time)
+                      : name + "has no trace in this bundle";
+  }
+  return there;
+}
+
 int show(const Request& request, const ShowFlags& flags) {
   if (flags.blocks + flags.insns + flags.lines + flags.stat > 1)
     return fail({Errc::usage, "--blocks, --insns, --lines and --stat exclude each other", {}, "choose one"});
@@ -257,7 +274,6 @@ int show(const Request& request, const ShowFlags& flags) {
   const auto overview = read_overview(**query, request);
   if (!overview.ok()) return fail(overview.error());
   const Overview& o = **overview;
-  Output out(stdout);
 
   FlowQuestion question;
   question.snapshot = request.snapshot;
@@ -275,12 +291,15 @@ int show(const Request& request, const ShowFlags& flags) {
     const auto tid = chosen_thread(o, request);
     if (!tid.ok()) return fail(tid.error());
     if (!*tid)
-      return list_threads(out, o, request,
+      return list_threads(o, request,
                           range || flags.blocks || flags.insns || flags.lines || flags.stat || request.limit);
     question.tid = **tid;
   }
   auto reader = (*query)->flow(question);
   if (!reader.ok()) return fail(reader.error());
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
 
   FlowCounts counts;
   FlowItem item, first;
@@ -288,7 +307,7 @@ int show(const Request& request, const ShowFlags& flags) {
   {
     ProgressBar bar("decoding", out.terminal() && !flags.stat);
     std::optional<Printer> printer;
-    if (!request.json && !flags.stat) printer.emplace(out, o, flags);
+    if (!request.json && !flags.stat) printer.emplace(out, o, flags, request.full_names ? Names::whole : Names::folded);
     uint64_t items = 0;
     while (!out.failed() && (*reader)->next(item)) {
       counts.add(item.event);
@@ -312,6 +331,7 @@ int show(const Request& request, const ShowFlags& flags) {
     Json j{{"type", "summary"}};
     j.update(json_counts(counts));
     j["limited"] = limited;
+    j["damage"] = json_damage((*query)->damage_met());
     j["complete"] = counts.gaps.empty() && !limited;
     j["scale"] = json_scale(o.scale);
     json_line(out, j);
@@ -321,7 +341,8 @@ int show(const Request& request, const ShowFlags& flags) {
   const auto done = out.finish();
   if (!done.ok()) return fail(done.error());
   if (limited) say("stopped after --limit " + std::to_string(request.limit));
-  if (!any) say("nothing in this range");
+  if (!any) say(nothing_words(o, question));
+  say_damage(**query);
   if (!counts.gaps.empty()) say("this answer crosses " + gaps_phrase(counts) + ": what ran there is not known");
   return kDone;
 }
@@ -335,16 +356,17 @@ void add_show(CLI::App& app, Request& request, Command& chosen) {
   add_thread_flags(*sub, request);
   sub->add_option("-C,--cpu", request.cpu, "everything this CPU ran, instead of a thread")->type_name("CPU");
   add_time(*sub, request);
-  sub->add_option("--limit", request.limit, "stop after N lines (JSON: objects)")->type_name("N");
+  add_limit(*sub, request, "lines (JSON: objects)");
   sub->add_flag("--blocks", flags->blocks, "one line per straight run of instructions (default)");
   sub->add_flag("--insns", flags->insns, "one line per instruction, disassembled");
   sub->add_flag("--lines", flags->lines, "one line per source line");
   sub->add_flag("--stat", flags->stat, "only count instructions, blocks and gaps");
   sub->add_flag("--intel", flags->intel, "Intel syntax instead of AT&T");
-  sub->add_option("--resync", flags->resync, "after damage go on at the earliest safe packet, or at the next PSB")
+  sub->add_option("--resync", flags->resync,
+                  "after damage go on at the earliest safe packet (default), or at the next PSB")
       ->check(CLI::IsMember({"earliest", "psb"}))
-      ->capture_default_str();
-  add_json(*sub, request);
+      ->option_text("earliest|psb");
+  add_answer_flags(*sub, request);
   sub->footer(
       "Times count from the window's start; \"within\" says how far the true time may lie from the one shown.\n"
       "\n"

@@ -86,7 +86,9 @@ int verify(const Request& request, const VerifyFlags& flags) {
   const auto report = (*query)->verify(question, bar.callback());
   bar.clear();
   if (!report.ok()) return fail(report.error());
-  Output out(stdout);
+  auto opened = open_output(request);
+  if (!opened.ok()) return fail(opened.error());
+  Output& out = *opened;
   if (request.json)
     report_json(out, *report);
   else
@@ -105,10 +107,11 @@ void add_verify(CLI::App& app, Request& request, Command& chosen) {
   add_file(*sub, request);
   sub->add_option("--truth", flags->truth, "folder that record --truth wrote: compare each thread with it")
       ->type_name("DIR");
-  sub->add_option("--resync", flags->resync, "after damage go on at the earliest safe packet, or at the next PSB")
+  sub->add_option("--resync", flags->resync,
+                  "after damage go on at the earliest safe packet (default), or at the next PSB")
       ->check(CLI::IsMember({"earliest", "psb"}))
-      ->capture_default_str();
-  add_json(*sub, request);
+      ->option_text("earliest|psb");
+  add_answer_flags(*sub, request);
   sub->footer(
       "Exit code 1 when anything is damaged, cannot be decoded, or differs from the truth. Gaps are no failure: they "
       "are\n"

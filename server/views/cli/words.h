@@ -9,7 +9,7 @@
 
 namespace hindcast::server::cli {
 
-/// "1.2 MB", powers of 1000.
+/// "1.20 MiB": binary units, as rings are sized in.
 std::string size_text(uint64_t bytes);
 /// "1 gap", "3 gaps".
 std::string count_text(uint64_t n, const std::string& noun);
@@ -32,12 +32,15 @@ std::string range_phrase(const TimeScale& scale, const TscInterval& t);
 /// The time between two intervals as an interval: "0.9..1.3 µs"; "?" when a side is unknown.
 std::string duration_text(const TimeScale& scale, const TscInterval& from, const TscInterval& to);
 
-/// Parses "A,B": each side a number with ns (default), us, ms, s, or t for raw TSC ticks; an empty side is open. Errors:
-/// usage.
+/// Parses "A,B" or "A..B", as our own answers print ranges: each side a number, possibly negative, with ns, us, ms, s,
+/// "ticks" (since the window's start) or "t" (a TSC value); a side without a unit takes the other's, and 0 needs none. An
+/// empty side is open. Errors: usage.
 struct TimeRange {
+  enum class Unit : uint8_t { ns, ticks, tsc };
   struct Side {
-    double value = 0;
-    bool ticks = false;
+    Unit unit = Unit::ns;
+    double value = 0;  // since the window's start
+    Tsc tsc{0};        // unit tsc
   };
   std::optional<Side> from, to;
 };
@@ -45,12 +48,18 @@ Result<TimeRange> parse_time_range(const std::string& text);
 /// Errors: usage when nanoseconds were given and the snapshot cannot relate them to ticks.
 Result<TscInterval> resolve(const TimeRange& range, const TimeScale& scale);
 
+/// Whether names are cut down to what a line can hold. Grep finds what is kept; JSON always has the whole.
+enum class Names : uint8_t { folded, whole };
+
+/// A demangled name; folded: in one of more than 60 columns template arguments and parameters become "<…>" and "(…)".
+std::string function_text(const std::string& function, Names names = Names::folded);
 /// "main+0x16", "libc.so.6+0x2a1b0", "?+0x7f..": never empty.
-std::string place_text(const Place& place);
+std::string place_text(const Place& place, Names names = Names::folded);
 /// "main.c:12" of the innermost line, its folder left out; "" without.
 std::string line_text(const SourceLocation& line);
-/// "fast (a.h:3) < slow (main.c:12)" for inlined code; "main.c:12" else; "" without lines.
-std::string lines_text(const Place& place);
+/// "fast a.h:3 < main.c:12" for code inlined into main.c's function; "main.c:12" else; "" without lines. Folded: of more
+/// than three, the innermost, the outermost and those that no system header holds; "…" stands for the others.
+std::string lines_text(const Place& place, Names names = Names::folded);
 std::string base_name(const std::string& path);
 
 /// "gap pt_overflow: the CPU dropped packets; 128 bytes, 1.00..1.25 ms".

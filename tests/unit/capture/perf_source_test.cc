@@ -349,7 +349,7 @@ TEST_F(PtMachine, TheSimulatorNeedsQemuAndItsPlugin) {
   const Diagnosis other = diagnose(c);
   EXPECT_TRUE(other.simulated_source);
   EXPECT_EQ(find(other, "simulator: qemu")->state, AbilityState::degraded);
-  EXPECT_THAT(to_json(other), HasSubstr("\"simulated\": true"));
+  EXPECT_THAT(to_json(other), HasSubstr("\"simulated\":true"));
 }
 
 TEST(Version, IsFoundInALine) {

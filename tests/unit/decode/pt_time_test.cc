@@ -234,12 +234,12 @@ TEST(PtTime, OfTwoTimesThatContradictNeitherIsBelieved) {
   EXPECT_EQ(m.at(after), interval(20000, 30000 + kPacketLatency));
 }
 
-TEST(PtTime, ADecodeCostsAtMostSixteenBytesATimingPacket) {
+TEST(PtTime, DenseTimingPacketsCostAtMostTenBytesEach) {
   PtBytes t = PtBytes().psb().tsc(10000).tma(0x100, 0).psbend().tip_pge(1);
   for (int i = 1; i <= 10000; ++i) t.mtc(static_cast<uint8_t>(0x20 + i)).tnt("TTNNTT").tnt("T");
   const TimeMap m = TimeMap::build(t.bytes(), config());
   EXPECT_EQ(m.readings(), 10001u);
-  EXPECT_LE(m.memory_bytes(), 16 * m.readings());
+  EXPECT_LE(m.memory_bytes(), 10 * m.readings());
 }
 
 TEST(PtTimeCorpus, EventsOfARealTraceLieNearTheReferenceTimes) {
