@@ -1,6 +1,7 @@
 // A PtSource for tests: passes the command through and hands out the PT bytes that it was given.
 #pragma once
 
+#include <functional>
 #include <map>
 
 #include "capture/pt_source.h"
@@ -35,11 +36,7 @@ class FakeSource : public PtSource {
     if (t < complete_until) out_of_order++;
     complete_until = t;
   }
-  Result<void> poll() override {
-    polls++;
-    if (fail_poll_after && polls > fail_poll_after) return Error{Errc::io, "the ring broke", {}, {}};
-    return {};
-  }
+  Result<void> poll() override { return on_poll ? on_poll() : Result<void>(); }
   Result<std::vector<Cut>> freeze() override {
     std::vector<Cut> cuts;
     for (const CpuId cpu : config_.cpus) {
@@ -56,11 +53,12 @@ class FakeSource : public PtSource {
   std::vector<MemoryCopy> take_memory_copies() override { return std::exchange(copies, {}); }
 
   Result<void> prepare_result;
+  std::function<Result<void>()> on_poll;  // the recorder reads no ring while this runs
   Pid started = kNoPid;
   std::map<uint32_t, uint64_t> types;
   std::map<CpuId, RecordTime> last_time;
   RecordTime complete_until{0};
-  uint64_t out_of_order = 0, after_complete = 0, polls = 0, fail_poll_after = 0;
+  uint64_t out_of_order = 0, after_complete = 0;
   uint32_t drop_type = 0xffffffff;
   std::vector<MemoryCopy> copies;
 

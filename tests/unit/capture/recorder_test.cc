@@ -2,11 +2,12 @@
 #include "capture/recorder.h"
 
 #include <csignal>
-#include <fstream>
-#include <thread>
+#include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/wait.h>
 
 #include "capture/record_builder.h"
 #include "tests/unit/capture/fake_source.h"
@@ -66,6 +67,41 @@ RecordConfig shell(const std::string& script) {
   c.ring_bytes = 1 << 20;
   return c;
 }
+
+/// Where a script says kill -STOP $$: the recorder reads nothing from its next poll until the script has come there; then
+/// it empties the rings once, `act` runs, and the script goes on. So tests do not depend on who is how fast.
+constexpr const char* kStop = "kill -STOP $$; ";
+void at_stop(FakeSource& source, std::function<Result<void>()> act) {
+  source.on_poll = [&source, act = std::move(act), polls = 0]() mutable -> Result<void> {
+    if (++polls > 2) return {};
+    if (polls == 1) {
+      siginfo_t end{};  // left to be collected: the recorder wants to know how its command ended
+      EXPECT_EQ(::waitid(P_PID, static_cast<id_t>(source.started.value()), &end, WSTOPPED | WEXITED | WNOWAIT), 0);
+      EXPECT_EQ(end.si_code, CLD_STOPPED);
+      return {};
+    }
+    const auto result = act();
+    ::kill(source.started.value(), SIGCONT);
+    return result;
+  };
+}
+
+/// Keeps this thread, and what it forks, on one CPU.
+class OnOneCpu {
+ public:
+  OnOneCpu() {
+    EXPECT_EQ(::sched_getaffinity(0, sizeof before_, &before_), 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<size_t>(::sched_getcpu()), &one);
+    EXPECT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  }
+  ~OnOneCpu() { ::sched_setaffinity(0, sizeof before_, &before_); }
+  OnOneCpu(const OnOneCpu&) = delete;
+
+ private:
+  cpu_set_t before_;
+};
 
 class RecorderTest : public ::testing::Test {
  protected:
@@ -137,11 +173,11 @@ TEST_F(RecorderTest, HoldsTheContextSwitchesOfTheCommand) {
 
 TEST_F(RecorderTest, SimulatedModeKeepsMappingsOfTheTreeOnly) {
   FakeSource source("simulated");
-  std::thread other([] {
-    for (int i = 0; i < 5; i++) (void)!std::system("/bin/true");
+  at_stop(source, []() -> Result<void> {
+    EXPECT_EQ(std::system("/bin/true"), 0);
+    return {};
   });
-  const auto r = record(source, shell("sleep 0.1; /bin/true"));
-  other.join();
+  const auto r = record(source, shell(kStop + std::string("/bin/true")));
   ASSERT_TRUE(r.ok()) << r.error().text();
   EXPECT_GT(r->count(perf::kMmap2), 5u);
   r->each_record([&](const StreamInfo& s, const perf::Record& record) {
@@ -159,7 +195,10 @@ TEST_F(RecorderTest, TheSourceSeesRecordsInOrderAndNothingAfterItWasComplete) {
   EXPECT_GT(source.types[perf::kSwitchCpuWide], 20u);
   EXPECT_GT(source.types[perf::kSample], 100u) << "page faults";
   EXPECT_EQ(source.out_of_order, 0u);
-  EXPECT_EQ(source.after_complete, 0u);
+  uint64_t late = 0;  // when a CPU stood still for long while it wrote a record, the recording says so
+  for (const std::string& note : r->info.notes)
+    if (note.find("records arrived late") != std::string::npos) late = std::stoull(note);
+  EXPECT_LE(source.after_complete, late);
   EXPECT_EQ(r->count(perf::kSample), 0u) << "page faults are for the source only";
 }
 
@@ -177,7 +216,8 @@ TEST_F(RecorderTest, ADeletedProgramIsStillAnImage) {
   Scratch scratch;
   const std::string copy = scratch.path("gone");
   FakeSource source("simulated");
-  const auto r = record(source, shell("cp /bin/true " + copy + "; " + copy + "; rm " + copy));
+  at_stop(source, []() -> Result<void> { return {}; });  // how soon the recorder must look is code_bytes_test's matter
+  const auto r = record(source, shell("cp /bin/true " + copy + "; " + copy + "; " + kStop + "rm " + copy));
   ASSERT_TRUE(r.ok()) << r.error().text();
   const auto image =
       std::find_if(r->info.images.begin(), r->info.images.end(), [&](const ImageInfo& i) { return i.path == copy; });
@@ -224,6 +264,7 @@ TEST_F(RecorderTest, ACommandThatCannotBeExecutedIsAnErrorAndLeavesNoFile) {
 TEST_F(RecorderTest, AProcessThatOutlivesTheCommandIsWaitedForAndThenNamed) {
   FakeSource source("simulated");
   RecordConfig c = shell("sleep 0.2 & exit 0");
+  c.linger = std::chrono::minutes(2);
   const auto waited = record(source, c);
   ASSERT_TRUE(waited.ok()) << waited.error().text();
   std::map<Pid, int> exits;
@@ -232,7 +273,7 @@ TEST_F(RecorderTest, AProcessThatOutlivesTheCommandIsWaitedForAndThenNamed) {
     if (t && record.type == perf::kExit) exits[t->pid]++;
   });
   EXPECT_EQ(exits.size(), 2u) << "both ended within the recording";
-  c = shell("sleep 5 >/dev/null 2>&1 & exit 0");
+  c = shell("sleep 120 >/dev/null 2>&1 & exit 0");
   c.linger = std::chrono::milliseconds(50);
   const auto cut = record(source, c);
   ASSERT_TRUE(cut.ok()) << cut.error().text();
@@ -242,26 +283,20 @@ TEST_F(RecorderTest, AProcessThatOutlivesTheCommandIsWaitedForAndThenNamed) {
 
 TEST_F(RecorderTest, ASignalGoesToTheCommandAndTheRecordingIsFinished) {
   FakeSource source("simulated");
-  // blocked in every thread, so that the signal waits for the recorder
-  sigset_t set, before;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &set, &before);
-  std::thread killer([] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  at_stop(source, []() -> Result<void> {
     ::kill(::getpid(), SIGTERM);
+    return {};
   });
-  const auto r = record(source, shell("trap 'exit 5' TERM; while true; do sleep 0.01; done"));
-  killer.join();
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const auto r = record(source, shell(std::string("trap 'exit 5' TERM; ") + kStop + "while true; do sleep 0.01; done"));
   ASSERT_TRUE(r.ok()) << r.error().text();
   EXPECT_EQ(r->summary.command.shell_status(), 5);
 }
 
 TEST_F(RecorderTest, ASourceThatBreaksEndsTheRecordingWithWhatThereIs) {
   FakeSource source("simulated");
-  source.fail_poll_after = 20;
-  const auto r = record(source, shell("sleep 0.5"));
+  at_stop(source, []() -> Result<void> { return Error{Errc::io, "the ring broke", {}, {}}; });
+  const auto r = record(source, shell(kStop + std::string("exec sleep 120")));
+  ::kill(source.started.value(), SIGKILL);
   ASSERT_TRUE(r.ok()) << r.error().text();
   EXPECT_FALSE(r->summary.command_ended);
   EXPECT_THAT(r->info.notes, Contains(HasSubstr("the ring broke")));
@@ -270,7 +305,12 @@ TEST_F(RecorderTest, ASourceThatBreaksEndsTheRecordingWithWhatThereIs) {
 
 TEST_F(RecorderTest, ATinyRingLosesRecordsAndSaysSo) {
   FakeSource source("simulated");
-  RecordConfig c = shell("i=0; while [ $i -lt 2000 ]; do i=$((i+1)); (exit 0); done");
+  // While nobody reads, 300 processes come and go on one CPU. The kernel admits the loss in front of the next record that
+  // finds room, so more of them follow.
+  const std::string come_and_go = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); (exit 0); done; ";
+  at_stop(source, []() -> Result<void> { return {}; });
+  const OnOneCpu pinned;
+  RecordConfig c = shell(come_and_go + kStop + "(exit 0)");
   c.sideband_ring_bytes = 4096;
   const auto r = record(source, c);
   ASSERT_TRUE(r.ok()) << r.error().text();

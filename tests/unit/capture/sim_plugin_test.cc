@@ -5,12 +5,12 @@
 #include <fstream>
 
 #include <fcntl.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture/sim/channel_server.h"
 #include "tests/support/ptrace_stepper.h"
 #include "tests/support/sim_run.h"
 
@@ -143,14 +143,10 @@ TEST(SimPlugin, MemoryThatNoFileBacksIsSentBeforeItChanges) {
 TEST(SimPlugin, ProgramRunsOnWhenTheDaemonIsGoneWithItsRingFull) {
   HC_REQUIRE_PLUGIN();
   ScratchFolder folder;
-  const std::string path = folder.path() + "/channel";
-  Fd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(listen(listener.get(), 4), 0);
-  const std::string plugin = plugin_path() + ",channel=" + path;
+  auto listening = sim::ChannelServer::listen();
+  ASSERT_TRUE(listening.ok()) << listening.error().text();
+  std::optional<sim::ChannelServer> daemon(std::move(listening).value());
+  const std::string plugin = plugin_path() + ",channel=" + daemon->path();
   const std::string program = test_program("cpu_bound"), output = folder.path() + "/output";
   const pid_t pid = fork();
   if (pid == 0) {
@@ -158,11 +154,26 @@ TEST(SimPlugin, ProgramRunsOnWhenTheDaemonIsGoneWithItsRingFull) {
     execlp("qemu-x86_64", "qemu-x86_64", "-plugin", plugin.c_str(), program.c_str(), "20", nullptr);
     _exit(127);
   }
-  Fd connection(accept(listener.get(), nullptr, nullptr));
-  sleep(2);  // twenty rounds fill a ring several times over; nobody takes
+  Mapping ring;
   int status = 0;
+  while (!ring.data() && waitpid(pid, &status, WNOHANG) == 0) {
+    daemon->poll(100, [&](sim::Incoming& in) {
+      if (in.ended || in.message.kind != sim::MessageKind::thread) return;
+      auto map = Mapping::map(in.fd, sim::kPageBytes, PROT_READ, MAP_SHARED);
+      ASSERT_TRUE(map.ok()) << map.error().text();
+      ring = std::move(map).value();
+    });
+  }
+  ASSERT_NE(ring.data(), nullptr) << "the program ended without a ring";
+  // Twenty rounds fill the ring several times over, and nobody takes: it fills up to the plugin's reserve.
+  const auto* header = static_cast<const sim::RingHeader*>(ring.data());
+  const auto full = [&] { return header->written + sim::kMaxUntimedWords > header->capacity; };
+  while (!full() && waitpid(pid, &status, WNOHANG) == 0) usleep(1000);
+  ASSERT_TRUE(full()) << "the program ended before its ring was full";
+  usleep(200'000);  // in which a program that does not wait would run on
   EXPECT_EQ(waitpid(pid, &status, WNOHANG), 0) << "the program did not wait for space in its ring";
-  connection = Fd();
+  EXPECT_LE(header->written, header->capacity);
+  daemon.reset();
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_EQ(status, 0);
   std::string text;
