@@ -1,7 +1,7 @@
 // How many payload bytes each host may have under way: per host and in total, first come first served.
 //
 // Counted in cost_of() bytes. For each session:   received <= granted,   stored <= received,   and the memory that may be
-// needed for it is granted - stored. Their sum over all sessions, and what else was taken, never exceeds the total.
+// needed for it is granted - stored. Their sum over all sessions never exceeds the total.
 #pragma once
 
 #include <cstdint>
@@ -50,16 +50,6 @@ class CreditPool {
     outstanding_ -= a.granted - a.received;
     a.granted = a.received;
   }
-  /// The session is gone; what it had under way in the store is released by store() as it ends.
-  void close(CreditAccount& a) { give_back(a); }
-
-  /// Other memory out of the same total. False: not now.
-  bool take(uint64_t bytes) {
-    if (bytes > total_ - outstanding_) return false;
-    outstanding_ += bytes;
-    return true;
-  }
-  void put_back(uint64_t bytes) { outstanding_ -= bytes; }
 
  private:
   uint64_t host_, total_;

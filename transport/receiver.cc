@@ -118,6 +118,7 @@ struct Receiver::Impl {
   std::map<std::pair<std::string, std::string>, Order> orders;  // by host, incident
   std::vector<Wanted> wanted;
   CreditPool pool;
+  uint64_t directories = 0;          // bytes of those that are open
   std::map<uint64_t, Owner> owners;  // by handle, until its close is done
   uint64_t next_handle = 1;
   std::string last_served;  // routing id: credit goes round
@@ -411,11 +412,13 @@ Outcome Receiver::Impl::manifest(Peer& peer, const wire::Manifest& m, ByteSpan s
     return {};
   }
   const uint64_t needed = in.chunks * sizeof(bundle::IndexEntry) + in.offer.images.size() * kImageEntryBytes;
-  if (!pool.take(needed)) {
+  // Not out of the credit's total: hosts that wait to send a directory may hold all of that.
+  if (needed > config.total_bytes / 4 - directories) {
     refuse(peer, incident, {Errc::unavailable, "the server is busy with other hosts", {}, {}}, kRetrySoon);
     return {};
   }
   in.taken = needed;
+  directories += needed;
   peer.incoming.emplace(incident, std::move(in));
   return {};
 }
@@ -674,7 +677,7 @@ void Receiver::Impl::refuse(Peer& peer, const std::string& incident, const Error
 void Receiver::Impl::close(Peer& peer, const std::string& incident) {
   const auto it = peer.incoming.find(incident);
   if (it == peer.incoming.end()) return;
-  pool.put_back(it->second.taken);
+  directories -= it->second.taken;
   if (it->second.handle != 0) {
     StoreJob job;
     job.kind = StoreJob::Kind::close;

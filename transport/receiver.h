@@ -26,7 +26,7 @@ struct ReceiverConfig {
   AllowList allowed;
   std::string program = "hindcast-server";     // for people
   uint64_t host_bytes = uint64_t{16} << 20;    // payload bytes that one host may have under way; at least 8 MiB
-  uint64_t total_bytes = uint64_t{256} << 20;  // that of all hosts together, and of open directories
+  uint64_t total_bytes = uint64_t{256} << 20;  // that of all hosts together; open directories: a quarter of it
   uint32_t open_snapshots = 4;                 // of one host
   std::chrono::milliseconds silence{15000};    // a session that says nothing for so long is forgotten
 };
