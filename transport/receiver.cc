@@ -185,8 +185,12 @@ Result<void> Receiver::Impl::start(SnapshotSink& sink) {
     router.set(zmq::sockopt::router_mandatory, 1);
     router.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(kMaxFrameBytes));
     router.set(zmq::sockopt::handshake_ivl, 10000);
-    router.set(zmq::sockopt::heartbeat_ivl, 5000);
-    router.set(zmq::sockopt::heartbeat_timeout, 15000);
+    // Not ZeroMQ's heartbeats: in libzmq 4.3.4 their timer aborts the process when the peer is gone while its messages wait
+    // for us (libzmq issue 4841), which any host could bring about.
+    router.set(zmq::sockopt::tcp_keepalive, 1);
+    router.set(zmq::sockopt::tcp_keepalive_idle, 30);
+    router.set(zmq::sockopt::tcp_keepalive_intvl, 10);
+    router.set(zmq::sockopt::tcp_keepalive_cnt, 3);
     router.set(zmq::sockopt::rcvhwm, 32);  // what a host that heeds no credit can make libzmq keep
     router.bind(config.endpoint);
     endpoint = router.get(zmq::sockopt::last_endpoint);

@@ -214,8 +214,6 @@ void Sender::Impl::begin_session() {
   s->dealer.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(kMaxControlBytes));
   s->dealer.set(zmq::sockopt::sndhwm, 0);          // credit bounds what is queued
   s->dealer.set(zmq::sockopt::reconnect_ivl, -1);  // a session has one connection
-  s->dealer.set(zmq::sockopt::heartbeat_ivl, 5000);
-  s->dealer.set(zmq::sockopt::heartbeat_timeout, 15000);
   const std::string events_at = "inproc://hindcast.sender." + std::to_string(s->id);
   if (::zmq_socket_monitor(s->dealer.handle(), events_at.c_str(), ZMQ_EVENT_ALL) != 0) throw zmq::error_t();
   s->monitor = zmq::socket_t(context, zmq::socket_type::pair);

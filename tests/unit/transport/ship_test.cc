@@ -8,9 +8,11 @@
 #include "transport/shipment.h"
 
 #ifdef __SANITIZE_THREAD__
-// Debian's libzmq is not instrumented: how its threads hand messages over is invisible, and its reads and writes of our
+// Debian's libzmq and libsodium are not instrumented: how its threads hand messages over is invisible, and its reads and writes of our
 // buffers would look like races with ours.
-extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libzmq.so.5\nrace:libzmq.so.5\n"; }
+extern "C" const char* __tsan_default_suppressions() {
+  return "called_from_lib:libzmq.so.5\ncalled_from_lib:libsodium.so.23\nrace:libzmq.so.5\n";
+}
 #endif
 
 namespace hindcast::transport {
