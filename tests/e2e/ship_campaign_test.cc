@@ -85,13 +85,15 @@ void run_schedule(uint32_t seed, Totals& totals) {
         {peer, "receive", folder.path(), std::to_string(port), std::to_string(little_disk ? 100000 : UINT64_MAX)},
         folder / "receiver.err");
   };
-  const auto start_sender = [&] {
+  const auto start_sender = [&](uint64_t rate) {
     sender.start({peer, "send", folder.path(), std::to_string(proxy.port()), std::to_string(spool_limit),
-                  std::to_string(seed), std::to_string(count), std::to_string(pt_bytes)},
+                  std::to_string(seed), std::to_string(count), std::to_string(pt_bytes), std::to_string(rate)},
                  folder / "sender.err");
   };
+  // Slow enough, in two of three, that most kills come while a snapshot is on its way.
+  const uint64_t rate = random() % 3 == 0 ? 0 : pt_bytes * 8;
   start_receiver(false);
-  start_sender();
+  start_sender(rate);
   const int events = 3 + static_cast<int>(random() % 8);
   for (int i = 0; i < events; ++i) {
     const double level = random() % 4 == 0 ? 0 : random() % 2 ? 0.03 : 0.2;
@@ -101,7 +103,7 @@ void run_schedule(uint32_t seed, Totals& totals) {
     const unsigned what = random() % 8;
     if (what < 3) {
       sender.kill();
-      start_sender();
+      start_sender(rate);
       ++totals.kills;
     } else if (what < 6) {
       receiver.kill();
@@ -115,7 +117,7 @@ void run_schedule(uint32_t seed, Totals& totals) {
   sender.kill();
   fs::remove(folder / "done");
   start_receiver(false);
-  start_sender();
+  start_sender(0);
   const bool done = test::wait_for([&] { return fs::exists(folder / "done"); }, 60);
   sender.kill();
   receiver.kill();

@@ -1,6 +1,6 @@
 // One end of the transport as a process that may be killed at any moment.
 //   ship_peer receive FOLDER PORT STORE_LIMIT                       server; commits go to FOLDER/commits.log
-//   ship_peer send FOLDER PORT SPOOL_LIMIT SEED COUNT PT_BYTES      host "h": keeps and ships COUNT made-up snapshots; names of
+//   ship_peer send FOLDER PORT SPOOL_LIMIT SEED COUNT PT_BYTES RATE   host "h": keeps and ships COUNT made-up snapshots; names of
 //                                                                   durable ones go to FOLDER/durable.log; FOLDER/done at the end
 #include <fcntl.h>
 #include <unistd.h>
@@ -59,13 +59,14 @@ int receive(const std::string& folder, const std::string& port, uint64_t limit) 
   return 0;
 }
 
-int send(const std::string& folder, const std::string& port, uint64_t limit, uint32_t seed, int count,
-         size_t pt_bytes) {
+int send(const std::string& folder, const std::string& port, uint64_t limit, uint32_t seed, int count, size_t pt_bytes,
+         uint64_t rate) {
   auto spool = Spool::open({folder + "/spool", limit});
   if (!spool.ok()) die(spool.error());
   SenderConfig config;
   config.endpoint = "tcp://127.0.0.1:" + port;
   config.host = "h";
+  config.bytes_per_second = rate;
   config.heartbeat = milliseconds(50);
   config.silence = milliseconds(3000);
   config.first_backoff = milliseconds(10);
@@ -110,9 +111,9 @@ int send(const std::string& folder, const std::string& port, uint64_t limit, uin
 int main(int argc, char** argv) {
   const std::vector<std::string> a(argv + 1, argv + argc);
   if (a.size() == 4 && a[0] == "receive") return receive(a[1], a[2], std::stoull(a[3]));
-  if (a.size() == 7 && a[0] == "send")
+  if (a.size() == 8 && a[0] == "send")
     return send(a[1], a[2], std::stoull(a[3]), static_cast<uint32_t>(std::stoul(a[4])), std::stoi(a[5]),
-                std::stoull(a[6]));
+                std::stoull(a[6]), std::stoull(a[7]));
   std::fprintf(stderr, "usage: see the head of ship_peer.cc\n");
   return 2;
 }

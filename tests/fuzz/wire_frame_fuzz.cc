@@ -4,9 +4,11 @@
 // same bytes; a directory without a directory_problem() has chunks one after the other, ends where its trailer says, and
 // its digest changes with any entry.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "tests/fuzz/fuzz_support.h"
+#include "tests/unit/transport/raw_bundle.h"
 #include "transport/directory.h"
 #include "transport/frame.h"
 #include "transport/names.h"
@@ -22,8 +24,10 @@ void check_directory(ByteSpan raw, const wire::Manifest& m) {
   if (m.trailer().size() == sizeof d.trailer) std::memcpy(&d.trailer, m.trailer().data(), sizeof d.trailer);
   d.chunks.resize(raw.size() / sizeof(bundle::IndexEntry));
   if (!d.chunks.empty()) std::memcpy(d.chunks.data(), raw.data(), d.chunks.size() * sizeof(bundle::IndexEntry));
-  // The checksums that a mutated entry would need: a liar can compute them too.
+  // The checksums that mutated parts would need: a liar can compute them too.
   for (auto& e : d.chunks) e.header.checksum = header_checksum(e.header);
+  d.header.checksum = checksum_of(struct_bytes(d.header).first(offsetof(bundle::FileHeader, checksum)));
+  d.trailer.checksum = checksum_of(struct_bytes(d.trailer).first(offsetof(bundle::Trailer, checksum)));
   if (!directory_problem(d).empty()) return;
   uint64_t at = sizeof d.header;
   for (const auto& e : d.chunks) {
@@ -45,16 +49,22 @@ const std::vector<uint8_t>& seed_input() {
     m.mutable_snapshot()->set_host("h");
     m.mutable_snapshot()->set_incident("i");
     m.set_digest(std::string(32, 'd'));
-    m.set_file_header(std::string(sizeof(bundle::FileHeader), 'h'));
-    m.set_trailer(std::string(sizeof(bundle::Trailer), 't'));
-    m.set_chunks(2);
-    ChunkEncoder encoder;
-    const std::vector<uint8_t> raw(2 * sizeof(bundle::IndexEntry), 1);
-    const ByteSpan stored = pack(raw, encoder, *m.mutable_payload());
+    RawBundle b;
+    b.stream(0, 1, 0, "some trace").image(0, 2, 0, "some code").manifest(0, "{}").end();
+    const auto d = read_directory(BundleBytes(b.bytes()));
+    MUST(d.ok());
+    m.set_file_header(&d->header, sizeof d->header);
+    m.set_trailer(&d->trailer, sizeof d->trailer);
+    m.set_chunks(static_cast<uint32_t>(d->chunks.size()));
+    const ByteSpan raw{reinterpret_cast<const uint8_t*>(d->chunks.data()),
+                       d->chunks.size() * sizeof(bundle::IndexEntry)};
+    // Plain, so that mutations reach the entries.
+    m.mutable_payload()->set_raw_bytes(static_cast<uint32_t>(raw.size()));
+    m.mutable_payload()->set_checksum(checksum_of(raw));
     const std::string control = control_frame(e);
     std::vector<uint8_t> out{static_cast<uint8_t>(control.size()), static_cast<uint8_t>(control.size() >> 8)};
     out.insert(out.end(), control.begin(), control.end());
-    out.insert(out.end(), stored.begin(), stored.end());
+    out.insert(out.end(), raw.begin(), raw.end());
     return out;
   }();
   return seed;
