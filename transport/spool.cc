@@ -207,6 +207,8 @@ Result<std::unique_ptr<Spool>> Spool::open(const SpoolConfig& config) {
                  {},
                  "stop the other hindcastd, or give this one a folder of its own"};
   HC_TRY_VOID(impl->sweep());
+  // A kill may have come between a bundle's rename and its folder's fsync; what is listed now counts as durable.
+  HC_TRY_VOID(sync_folder(config.folder));
   return std::unique_ptr<Spool>(new Spool(std::move(impl)));
 }
 
