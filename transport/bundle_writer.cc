@@ -23,6 +23,9 @@ using bundle::ChunkType;
 constexpr size_t kChunkBytes = size_t{1} << 20;
 static_assert(kChunkBytes <= bundle::kMaxChunkRawBytes);
 
+// The disk gets its work while the rest is compressed, so that the fsync at the end has little left to wait for.
+constexpr uint64_t kWriteBackBytes = uint64_t{4} << 20;
+
 Result<void> write_all(const Fd& fd, ByteSpan bytes, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd.get(), bytes.data(), bytes.size());
@@ -69,6 +72,7 @@ struct BundleWriter::Impl {
   Fd fd;
   ChunkEncoder encoder;
   uint64_t position = 0;
+  uint64_t written_back = 0;  // the kernel was asked to write the file up to here
   std::vector<bundle::IndexEntry> index;
   uint32_t snapshot = 0;
   bool begun = false;   // begin_snapshot was called or something was appended
@@ -88,6 +92,12 @@ struct BundleWriter::Impl {
     auto r = write_all(fd, bytes, partial);
     if (!r) failed = true;
     position += bytes.size();
+    if (position - written_back >= kWriteBackBytes) {
+      // Only a hint: what it cannot do, fsync does.
+      (void)::sync_file_range(fd.get(), static_cast<off64_t>(written_back),
+                              static_cast<off64_t>(position - written_back), SYNC_FILE_RANGE_WRITE);
+      written_back = position;
+    }
     return r;
   }
 
@@ -236,6 +246,8 @@ Result<void> BundleWriter::end_snapshot(const SnapshotInfo& info) {
   impl_->written.clear();
   return {};
 }
+
+uint64_t BundleWriter::file_bytes() const { return impl_->position; }
 
 Result<void> BundleWriter::finish() {
   Impl& w = *impl_;

@@ -39,6 +39,9 @@ class BundleWriter {
   /// Errors: usage, with every rule of snapshot_rules.h that info breaks.
   Result<void> end_snapshot(const SnapshotInfo& info);
 
+  /// Bytes in the file so far; those that wait for a full chunk are not among them.
+  uint64_t file_bytes() const;
+
   /// Makes the file durable under its final name. At least one snapshot must have ended.
   Result<void> finish();
 
