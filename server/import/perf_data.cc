@@ -254,21 +254,23 @@ class PerfReader {
 
   Result<void> find_images(const PerfSideband& sideband) {
     std::map<std::string, bool> done;  // build-ids, and paths without one
-    for (const auto& file : sideband.files()) {
+    for (const auto& [file, executable] : sideband.files()) {
       const std::string& path = file.first;
       std::string id = file.second;
       if (const auto it = ids_.find(path); id.empty() && it != ids_.end()) id = it->second;
+      // Code may run from what was mapped without the right to (QEMU does); but only with a build-id is it worth a look.
+      if (!executable && id.empty()) continue;
       if (!done.emplace(id.empty() ? path : without_padding(id), true).second) continue;
       if (out_.info.images.size() == bundle::kMaxImages) {
         note("more files are mapped than a bundle can hold");
         break;
       }
-      HC_TRY_VOID(find_image(path, id));
+      HC_TRY_VOID(find_image(path, id, executable));
     }
     return {};
   }
 
-  Result<void> find_image(const std::string& path, const std::string& id) {
+  Result<void> find_image(const std::string& path, const std::string& id, bool executable) {
     std::string why = "it is not among the files given";
     if (id.size() > 2) {
       for (const char* last : {"/elf", ""}) {  // older perfs had no folder there
@@ -284,7 +286,7 @@ class PerfReader {
     } else {
       why = "it is not a file";
     }
-    note("no code for " + shown(path) + (id.empty() ? "" : ", build-id " + id) + ": " + why);
+    if (executable) note("no code for " + shown(path) + (id.empty() ? "" : ", build-id " + id) + ": " + why);
     return {};
   }
 

@@ -16,7 +16,7 @@ bool is_perf_data(ByteSpan file);
 ///   records    one sideband stream per CPU and one for what belongs to no CPU, trailers rewritten as kOurSampleType says.
 ///              SAMPLE records are left out with a note.
 ///   options    from the attr of the intel_pt event; clock and CPU constants from AUXTRACE_INFO, else TIME_CONV
-///   images     files that executable mappings name, by build-id from `build_ids` (.build-id/xx/rest/elf, perf's cache),
+///   images     files that mappings name, by build-id from `build_ids` (.build-id/xx/rest/elf, perf's cache),
 ///              else by path from `root`, when the build-ids agree. What is not found is named in a note: its code will
 ///              be a gap image_missing.
 /// Errors: bad_input with the length, offset or count that is wrong; unsupported; too_large.

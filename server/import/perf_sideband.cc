@@ -102,6 +102,7 @@ void PerfSideband::note_file(const perf::Record& record, size_t trailer) {
   ByteReader r(record.body.first(record.body.size() - trailer));
   r.skip(8 + 3 * 8);  // pid, tid; address, length, offset
   std::string build_id;
+  bool executable = !(record.misc & perf::kMiscMmapData);
   if (record.type == perf::kMmap2) {
     if (record.misc & perf::kMiscMmapBuildId) {
       const size_t size = r.u8();
@@ -111,15 +112,12 @@ void PerfSideband::note_file(const perf::Record& record, size_t trailer) {
     } else {
       r.skip(24);  // device, inode, inode generation
     }
-    const uint32_t prot = r.u32();
+    executable = (r.u32() & kProtExec) != 0;
     r.skip(4);
-    if (!(prot & kProtExec)) return;
-  } else if (record.misc & perf::kMiscMmapData) {
-    return;
   }
   const std::string_view path = r.c_string(bundle::kMaxTextBytes);
-  if (!r.failed() && !path.empty() && files_.size() < kMaxMappedFiles)
-    files_.insert(std::pair{std::string(path), std::move(build_id)});
+  if (r.failed() || path.empty() || files_.size() == kMaxMappedFiles) return;
+  files_[std::pair{std::string(path), std::move(build_id)}] |= executable;
 }
 
 Result<void> PerfSideband::make_streams(Imported& out) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -20,8 +19,8 @@ class PerfSideband {
   /// One record of the kernel's types, SAMPLE excepted. Errors: bad_input when its trailer cannot be read.
   Result<void> add(const perf::Record& record);
 
-  /// What executable mappings name: path and build-id (hex; empty when the record has none).
-  const std::set<std::pair<std::string, std::string>>& files() const { return files_; }
+  /// What mappings name: path and build-id (hex; empty when the record has none); true when one of them is executable.
+  const std::map<std::pair<std::string, std::string>, bool>& files() const { return files_; }
 
   /// Gives the streams over to out: first that of no CPU, sorted by time; CPUs' as they were written.
   /// Errors: too_large.
@@ -40,7 +39,7 @@ class PerfSideband {
     std::vector<uint8_t> bytes;
   };
   std::vector<Shared> shared_;
-  std::set<std::pair<std::string, std::string>> files_;
+  std::map<std::pair<std::string, std::string>, bool> files_;
 };
 
 }  // namespace hindcast::server
