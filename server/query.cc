@@ -83,6 +83,14 @@ class BundleQuery : public Query {
     HC_TRY(OpenSnapshot * s, open(question.snapshot));
     return read_records(*s, question);
   }
+  Result<SharedBytes> stream_bytes(size_t snapshot, uint32_t id) override {
+    HC_TRY(OpenSnapshot * s, open(snapshot));
+    return s->source.stream(id);
+  }
+  Result<SharedBytes> image_bytes(size_t snapshot, uint32_t id) override {
+    HC_TRY(OpenSnapshot * s, open(snapshot));
+    return s->source.image(id);
+  }
   Result<VerifyReport> verify(const VerifyQuestion& question, const Progress& progress) override {
     return verify_bundle(
         reader_, [this](size_t i) { return open(i); }, question, progress);

@@ -3,6 +3,7 @@
 //   open_query(path)  ->  Query  ->  overview()            what there is: hosts, threads, coverage, gaps
 //                                    flow(), calls()       what a thread did: pulled item by item
 //                                    packets(), records()  what the trace says, as text
+//                                    *_bytes()             what was recorded, as it is
 //                                    verify()              is it whole, does it decode, does it equal the truth
 //   import_to_bundle()                                   a trace of another tool becomes a bundle
 //
@@ -278,6 +279,11 @@ class Query {
   virtual Result<std::unique_ptr<Reader<CallItem>>> calls(const CallQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> packets(const TextQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> records(const TextQuestion& question) = 0;
+
+  /// What a stream or an image holds, whole, for those who hand it on. Ranges of a PT stream that are damaged hold a byte
+  /// that begins no packet; damaged sideband ends early. Errors: as overview(); not_found; corrupt for a damaged image.
+  virtual Result<SharedBytes> stream_bytes(size_t snapshot, uint32_t id) = 0;
+  virtual Result<SharedBytes> image_bytes(size_t snapshot, uint32_t id) = 0;
 
   /// Reads every chunk and decodes every stream. Differences and damage are in the report, not errors.
   virtual Result<VerifyReport> verify(const VerifyQuestion& question, const Progress& progress) = 0;

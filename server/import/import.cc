@@ -9,9 +9,11 @@
 #include <chrono>
 #include <limits>
 
+#include "hindcast/fd.h"
 #include "server/import/input_files.h"
 #include "server/import/lldb_bundle.h"
 #include "server/import/observed_options.h"
+#include "server/import/perf_data.h"
 #include "server/import/pevent.h"
 #include "server/import/raw_pt.h"
 #include "transport/bundle_writer.h"
@@ -24,6 +26,11 @@ bool is_folder(const std::string& path) {
   return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool is_regular(const std::string& path) {
+  struct stat st {};
+  return ::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
+}
+
 std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
@@ -32,13 +39,20 @@ std::string base_name(const std::string& path) { return path.substr(path.rfind('
 
 Error usage(const std::string& what, const std::string& fix) { return Error{Errc::usage, what, {}, fix}; }
 
+bool begins_as_perf_data(const std::string& path) {
+  uint8_t start[8];
+  const auto fd = open_read_only(path);
+  return fd.ok() && ::pread(fd->get(), start, sizeof start, 0) == sizeof start && is_perf_data(start);
+}
+
 /// Replaces a folder by the files in it, and `automatic` by a format.
 Result<ImportRequest> resolved(ImportRequest r) {
   if (!is_folder(r.input)) {
     if (r.format == ImportFormat::automatic)
-      r.format = base_name(r.input).ends_with(".json")             ? ImportFormat::lldb
-                 : r.sideband.empty() && r.shared_sideband.empty() ? ImportFormat::raw
-                                                                   : ImportFormat::pevent;
+      r.format = is_regular(r.input) && begins_as_perf_data(r.input) ? ImportFormat::perf_data
+                 : base_name(r.input).ends_with(".json")             ? ImportFormat::lldb
+                 : r.sideband.empty() && r.shared_sideband.empty()   ? ImportFormat::raw
+                                                                     : ImportFormat::pevent;
     return r;
   }
   const std::string folder = r.input;
@@ -70,9 +84,12 @@ Result<ImportRequest> resolved(ImportRequest r) {
       r.page_addresses = path("page_cache.addr");
       r.page_bytes = path("page_cache.dump");
     }
+  } else if ((automatic || r.format == ImportFormat::perf_data) && has("perf.data")) {
+    r.format = ImportFormat::perf_data;
+    r.input = path("perf.data");
   } else {
     return Error{Errc::not_found, "cannot import " + folder + ": it holds no trace that is known by its file names",
-                 "neither trace.json, nor trace.pt, nor *.bin with *.pevent",
+                 "neither trace.json, nor trace.pt, nor *.bin with *.pevent, nor perf.data",
                  "name the trace file itself and give its format"};
   }
   return r;
@@ -143,6 +160,17 @@ Result<Imported> import_pevent(const ImportRequest& r) {
   return out;
 }
 
+Result<Imported> import_perf_data(const ImportRequest& r) {
+  if (!r.elfs.empty() || !r.page_addresses.empty() || !r.page_bytes.empty() || !r.sideband.empty() ||
+      !r.shared_sideband.empty() || !r.more_pt.empty())
+    return usage("a perf.data file holds its own trace and records",
+                 "give only the file; its code is looked up with --buildid-dir and --image-root");
+  HC_TRY(const auto bytes, read_input_file(r.input));
+  const std::string folder = folder_of(r.input);
+  return read_perf_data(bytes, DiskFolder(r.build_id_folder.empty() ? folder + "/buildid" : r.build_id_folder),
+                        DiskFolder(r.image_root.empty() ? folder : r.image_root));
+}
+
 /// What the request knows of the CPU and its options wins; the rest is what the packets show.
 void complete(const ImportRequest& r, Imported& out) {
   PtCpu& cpu = out.info.cpu;
@@ -162,11 +190,12 @@ void complete(const ImportRequest& r, Imported& out) {
   ObservedPt seen;
   for (size_t i = 0; i < out.streams.size(); ++i)
     if (out.info.streams[i].kind == StreamKind::pt) seen.add(observe_pt(out.streams[i]));
-  out.info.pt = r.pt ? *r.pt : seen.options();
+  if (r.pt) out.info.pt = *r.pt;
+  if (!r.pt && !out.options_known) out.info.pt = seen.options();
   if (seen.kernel_ip) out.info.user_only = false;
   auto& notes = out.info.notes;
   if (!seen.psb) notes.push_back("no PSB in any trace: nothing of it can be decoded");
-  if (!r.pt && seen.mtc)
+  if (!r.pt && !out.options_known && seen.mtc)
     notes.push_back("the trace does not say its MTC period; " + std::to_string(out.info.pt.mtc_period) + " is assumed");
   if (out.info.pt.mtc && (cpu.tsc_ctc_num == 0 || cpu.tsc_ctc_den == 0))
     notes.push_back("CPUID 15H of the traced CPU is not known: MTC packets give no time");
@@ -205,11 +234,12 @@ bool take_number(std::string_view& text, char end, T& out, int base = 10) {
 
 Result<void> import_to_bundle(const ImportRequest& request, const std::string& out_path) {
   HC_TRY(const ImportRequest r, resolved(request));
-  auto imported = r.format == ImportFormat::lldb     ? import_lldb(r)
-                  : r.format == ImportFormat::pevent ? import_pevent(r)
-                                                     : import_raw(r);
+  auto imported = r.format == ImportFormat::lldb        ? import_lldb(r)
+                  : r.format == ImportFormat::pevent    ? import_pevent(r)
+                  : r.format == ImportFormat::perf_data ? import_perf_data(r)
+                                                        : import_raw(r);
   if (!imported.ok()) return std::move(imported).error();
-  imported->info.host = base_name(request.input);
+  if (imported->info.host.empty()) imported->info.host = base_name(request.input);
   imported->info.created_unix_ns = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count());

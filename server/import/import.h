@@ -4,6 +4,7 @@
 //           at given addresses
 //   lldb    a folder with trace.json as LLDB's "trace save" writes it, per thread or per CPU
 //   pevent  PT bytes and perf records per CPU, as libipt's perf-read-* scripts take them out of a perf.data
+//   perf    a perf.data file, of Linux perf or of `hindcast export`
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 
 namespace hindcast::server {
 
-enum class ImportFormat : uint8_t { automatic, raw, lldb, pevent };
+enum class ImportFormat : uint8_t { automatic, raw, lldb, pevent, perf_data };
 
 /// An ELF file of the person who imports; its path is trusted, its bytes are not.
 struct ElfInput {
@@ -31,7 +32,8 @@ struct ElfInput {
 
 /// What the formats do not say is left at its default by those who do not know it; what is given here wins over the trace.
 struct ImportRequest {
-  /// The trace file, or a folder in which the files are found by name:
+  /// The trace file, or a folder in which the files are found by name; a perf.data file is known by its first bytes:
+  ///   perf.data                                   perf
   ///   trace.json                                  lldb
   ///   trace.pt, page_cache.addr, page_cache.dump  raw
   ///   *.bin with *.pevent                         pevent: primary*.pevent or *-cpu*.pevent belong to the PT files, both in
@@ -46,7 +48,10 @@ struct ImportRequest {
   std::vector<std::string> sideband;         // pevent: one for each PT file, in the same order
   std::vector<std::string> shared_sideband;  // pevent: records without a CPU
   uint64_t sample_type = 0x10086;            // pevent: TID|TIME|CPU|IDENTIFIER, what perf records by default
-  /// pevent: files that mmap records name are looked up in this folder, never outside; empty: the folder of the PT file.
+  /// perf: perf's build-id cache (it holds .build-id/); empty: the folder "buildid" beside the file.
+  std::string build_id_folder;
+  /// pevent and perf: files that mmap records name are looked up in this folder, never outside; empty: the folder of the PT
+  /// file, or of perf.data. "/" means the files of this machine, taken where their build-ids agree.
   std::string image_root;
 
   PtCpu cpu;                    // family, tsc_ctc_num, ctc_hz, nominal_ratio: 0 for not given

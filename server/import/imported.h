@@ -13,6 +13,7 @@ namespace hindcast::server {
 struct Imported {
   SnapshotInfo info;  // info.streams and info.images are in the order of the bytes below
   std::vector<std::vector<uint8_t>> streams, images;
+  bool options_known = false;  // the trace says how it was made; else info.pt is to be guessed from its packets
 
   /// Numbers the stream and takes its bytes; returns its id.
   uint32_t add_stream(StreamInfo stream, std::vector<uint8_t> bytes) {

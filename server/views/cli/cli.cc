@@ -251,6 +251,7 @@ int run(int argc, const char* const* argv) {
   add_dump(app, request, chosen);
   add_verify(app, request, chosen);
   add_import(app, request, chosen);
+  add_export(app, request, chosen);
   add_doctor(app, request, chosen);
   app.add_subcommand("version", "print the version")->callback([&] {
     chosen = [] {

@@ -14,7 +14,7 @@ struct ImportFlags {
   std::string format = "auto", cpu, cpuid15, pt;
   uint32_t nominal_ratio = 0;
   std::vector<std::string> elfs, sideband, shared_sideband, more_pt;
-  std::string page_addresses, page_bytes, image_root;
+  std::string page_addresses, page_bytes, image_root, build_id_folder;
   uint64_t sample_type = 0;
 };
 
@@ -29,6 +29,7 @@ Result<ImportRequest> to_request(const Request& request, const ImportFlags& flag
   r.format = flags.format == "raw"      ? ImportFormat::raw
              : flags.format == "lldb"   ? ImportFormat::lldb
              : flags.format == "pevent" ? ImportFormat::pevent
+             : flags.format == "perf"   ? ImportFormat::perf_data
                                         : ImportFormat::automatic;
   if (!flags.cpu.empty())
     if (const auto v = parse_cpu_model(flags.cpu, r.cpu); !v.ok()) note(v.error());
@@ -58,6 +59,7 @@ Result<ImportRequest> to_request(const Request& request, const ImportFlags& flag
   r.sideband = flags.sideband;
   r.shared_sideband = flags.shared_sideband;
   r.image_root = flags.image_root;
+  r.build_id_folder = flags.build_id_folder;
   if (flags.sample_type) r.sample_type = flags.sample_type;
   if (!problems.empty()) return Error{Errc::usage, problems, {}, "hindcast import --help"};
   return r;
@@ -104,11 +106,11 @@ void add_import(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("");
   sub->add_option("-o,--output", request.output, "bundle to write; default: PATH's name with .hcb, here")
       ->type_name("FILE");
-  sub->add_option(
-         "--format", flags->format,
-         "raw (PT bytes with a page cache or ELF files), lldb (trace.json), pevent (PT and perf records per CPU)")
-      ->check(CLI::IsMember({"auto", "raw", "lldb", "pevent"}))
-      ->option_text("auto|raw|lldb|pevent");
+  sub->add_option("--format", flags->format,
+                  "raw (PT bytes with a page cache or ELF files), lldb (trace.json), pevent (PT and perf records per "
+                  "CPU), perf (perf.data)")
+      ->check(CLI::IsMember({"auto", "raw", "lldb", "pevent", "perf"}))
+      ->option_text("auto|raw|lldb|pevent|perf");
   sub->add_option("--cpu", flags->cpu, "CPU model that recorded it, as in 6/85/4: errata depend on it")
       ->type_name("F/M/S");
   sub->add_option("--cpuid-15h", flags->cpuid15, "EAX,EBX[,ECX] of CPUID leaf 15H: without it MTC packets give no time")
@@ -126,13 +128,18 @@ void add_import(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("FILE");
   sub->add_option("--sample-type", flags->sample_type, "pevent: sample_type of the records; default 0x10086")
       ->type_name("N");
-  sub->add_option("--image-root", flags->image_root, "pevent: files that records name are looked up here")
+  sub->add_option("--image-root", flags->image_root,
+                  "pevent, perf: files that records name are looked up here; / for this machine's")
+      ->type_name("DIR");
+  sub->add_option("--buildid-dir", flags->build_id_folder,
+                  "perf: build-id cache with the code, such as ~/.debug; default: buildid beside the file")
       ->type_name("DIR");
   sub->add_flag("--json", request.json, "say what was written in JSON");
   sub->footer(
       "Examples:\n"
       "  hindcast import my-lldb-trace/ -o my.hcb\n"
-      "  hindcast import trace.pt --pages page_cache.dump --page-addresses page_cache.addr --cpu 6/158/10");
+      "  hindcast import trace.pt --pages page_cache.dump --page-addresses page_cache.addr --cpu 6/158/10\n"
+      "  hindcast import perf.data --buildid-dir ~/.debug --image-root /");
   sub->callback([&request, &chosen, flags] { chosen = [&request, flags] { return import_trace(request, *flags); }; });
 }
 
