@@ -387,6 +387,7 @@ class Exporter {
 
   void add_notes(const PerfRecords& records) {
     const auto note = [this](std::string text) { result_.notes.push_back(std::move(text)); };
+    if (snapshot_mode_) note("a ring was overwritten or cut: perf 6.1 was seen to crash on such a trace");
     if (records.left_out) note(std::to_string(records.left_out) + " records are left out: perf does not know them");
     if (!info_.clock.known)
       note("the trace's clock is not related to that of the records: perf cannot tell threads apart");
