@@ -89,7 +89,7 @@ void PtEncoder::psb(uint64_t t) {
   flush();
   const uint64_t begin = writer_.written();
   writer_.psb();
-  stack_size_ = 0;
+  forget_returns();
   mode_known_ = on_;
   if (on_) {
     writer_.mode_tsx(false, false);
@@ -129,7 +129,7 @@ void PtEncoder::end_loss(uint64_t t) {
   stamp(t);
   writer_.ovf();
   writer_.forget_last_ip();
-  stack_size_ = 0;
+  forget_returns();
   if (on_) writer_.fup(next_ip_);
   next_mtc_after(t);
   plan_stop();
@@ -311,8 +311,7 @@ inline void PtEncoder::terminate(const BlockInfo& b, uint64_t t, uint64_t next_i
         lose_track(t, next_ip);
       return;
     case Terminator::ret:
-      // Compressed: a taken TNT bit. Else a TIP, and the stack stays as it is: a decoder pops for the bit alone.
-      if (pop_if(next_ip)) return put_bit(t, true);
+      if (compress_return(next_ip)) return put_bit(t, true);  // a taken TNT bit
       return put_tip(t, next_ip, false);
     case Terminator::indirect_call:
       push(b.fall());

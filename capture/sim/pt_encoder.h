@@ -120,15 +120,32 @@ class PtEncoder {
   void plan_overflow();
   void next_mtc_after(uint64_t t);
   // RET compression
+  struct ReturnStack {
+    std::array<uint64_t, kStackDepth> ips{};
+    unsigned top = 0, size = 0;
+    void push(uint64_t ip) {
+      ips[top++ % kStackDepth] = ip;
+      if (size < kStackDepth) ++size;
+    }
+    bool expects(uint64_t ip) const { return size != 0 && ips[(top - 1) % kStackDepth] == ip; }
+    void pop() {
+      if (size == 0) return;
+      --top;
+      --size;
+    }
+  };
   void push(uint64_t ip) {
-    stack_[stack_top_++ % kStackDepth] = ip;
-    if (stack_size_ < kStackDepth) ++stack_size_;
+    by_bit_.push(ip);
+    by_ret_.push(ip);
   }
-  bool pop_if(uint64_t ip) {
-    if (!retcomp_ || stack_size_ == 0 || stack_[(stack_top_ - 1) % kStackDepth] != ip) return false;
-    --stack_top_;
-    --stack_size_;
-    return true;
+  void forget_returns() { by_bit_.size = by_ret_.size = 0; }
+  /// Decoders differ where the SDM leaves room: after a RET that was not compressed, perf has popped its stack and
+  /// libipt has not. So a RET is compressed only when both expect its target, and both then follow it rightly.
+  bool compress_return(uint64_t ip) {
+    const bool both = retcomp_ && by_bit_.expects(ip) && by_ret_.expects(ip);
+    if (both) by_bit_.pop();
+    by_ret_.pop();
+    return both;
   }
   // the flow
   struct Progress;
@@ -151,8 +168,7 @@ class PtEncoder {
   uint64_t last_cyc_ = 0;  // core cycles at the last CYC
   uint64_t cyc_threshold_;
   std::vector<uint64_t> deferred_;
-  std::array<uint64_t, kStackDepth> stack_{};
-  unsigned stack_top_ = 0, stack_size_ = 0;
+  ReturnStack by_bit_, by_ret_;  // popped by compressed RETs only, and by every RET
   uint64_t next_ip_ = 0;
 
   EncoderConfig config_;

@@ -21,7 +21,7 @@ using Json = nlohmann::json;
 struct Verdict {
   int status = -1;
   std::string text;
-  uint64_t threads = 0, decoded = 0, truth = 0, gaps = 0, not_decoded = 0, different = 0;
+  uint64_t threads = 0, decoded = 0, truth = 0, gaps = 0, not_decoded = 0, different = 0, timed = 0, misplaced = 0;
   std::map<std::string, uint64_t> gap_causes;  // over all CPU streams
 };
 
@@ -39,6 +39,8 @@ Verdict verify(const Recording& r) {
     v.truth += j["truth"].get<uint64_t>();
     v.gaps += j["gaps"].get<uint64_t>();
     v.not_decoded += j["not_decoded"].get<uint64_t>();
+    v.timed += j["timed"].get<uint64_t>();
+    v.misplaced += j["misplaced"].get<uint64_t>();
     // A foreign thread to which a guess gave a stretch that then decoded to nothing claims nothing.
     const bool claims = j["decoded"].get<uint64_t>() > 0 || j["truth"].get<uint64_t>() > 0;
     if (claims && !j["equal"].get<bool>()) {
@@ -93,7 +95,7 @@ std::vector<Program> programs(const std::string& scratch) {
       {"gzip", {"gzip", "-9", "-c", big}, 50000000, 1},
       {"python3",
        {"/usr/bin/python3", "-S", "-c",
-        "d={}\nfor i in range(150000): d[str(i%997)]=d.get(str(i%997),0)+i*i\nprint(len(d))"},
+        "d={}\nfor i in range(10000): d[str(i%997)]=d.get(str(i%997),0)+i*i\nprint(len(d))"},
        50000000,
        1},
       {"cc1", {compiler_proper(), "-quiet", "-O2", source, "-o", scratch + "/out.s"}, 50000000, 1},
@@ -118,9 +120,15 @@ void expect_equal(const Recording& r, const Verdict& v, const Program& p) {
   ASSERT_EQ(r.record.code, 0) << r.record.err;
   EXPECT_EQ(v.status, 0) << v.text << r.record.err;
   EXPECT_EQ(v.different, 0u) << v.text;
-  EXPECT_EQ(v.decoded, v.truth);
-  EXPECT_EQ(v.not_decoded, 0u);
-  EXPECT_EQ(v.gaps, 0u);
+  EXPECT_EQ(v.decoded + v.not_decoded, v.truth);
+  EXPECT_EQ(v.misplaced, 0u) << v.text;
+  EXPECT_GT(v.timed, 0u);
+  // A machine that stops a CPU for seconds can make the simulator lose a few blocks, and then it says so.
+  const bool stalled = r.record.err.find("known too late") != std::string::npos;
+  EXPECT_LE(v.not_decoded, stalled ? v.truth / 10000 + 1000 : 0);
+  if (!stalled) {
+    EXPECT_EQ(v.gaps, 0u);
+  }
   EXPECT_GE(v.truth, p.at_least);
   EXPECT_GE(v.threads, p.threads);
 }

@@ -40,7 +40,7 @@ int export_snapshot(const Request& request) {
   if (!done.ok()) return fail(done.error());
   for (const std::string& note : done->notes) say(printable(note));
 
-  Output out(stdout);
+  Output out;
   const std::string command = "perf --buildid-dir " + quoted(done->code_folder) + " script -i " + quoted(done->file) +
                               " --itrace=b --ns -F tid,cpu,time,ip,addr,flags";
   if (request.json) {
@@ -73,7 +73,7 @@ void add_export(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("-o,--output", request.output, "folder to write into; default: FILE's name with .perf, here")
       ->type_name("DIR");
   add_snapshot(*sub, request);
-  add_json(*sub, request);
+  sub->add_flag("--json", request.json, "say what was written in JSON");
   sub->footer(
       "Prints the perf command that decodes it. hindcast import DIR/perf.data reads it back.\n"
       "\n"
