@@ -1,4 +1,4 @@
-// Puts a finished recording into a bundle file: streams, images, then the description of it all.
+// Puts a finished recording into a bundle file: what it will hold, images, sideband, trace, then its final description.
 #include "capture/bundle_output.h"
 
 #include <algorithm>
@@ -34,6 +34,13 @@ void clip_to_images(std::vector<PlacementInfo>& placements, const std::vector<Im
   std::erase_if(placements, [](const PlacementInfo& p) { return p.length == 0; });
 }
 
+void fit_texts(SnapshotInfo& info) {
+  limit(info.notes, bundle::kMaxNotes - 1, "notes", info.notes);
+  for (std::string& n : info.notes)
+    if (n.size() > bundle::kMaxTextBytes) n.resize(bundle::kMaxTextBytes);
+  if (info.command.size() > bundle::kMaxCommandBytes) info.command.resize(bundle::kMaxCommandBytes);
+}
+
 }  // namespace
 
 Result<BundleOutput> BundleOutput::create(const std::string& path) {
@@ -42,10 +49,7 @@ Result<BundleOutput> BundleOutput::create(const std::string& path) {
 }
 
 Result<void> BundleOutput::write_image(CapturedImage& image, std::vector<std::string>& notes) {
-  if (!image.file.valid()) {
-    image.info.bytes = image.memory.size();
-    return writer_.append_image(image.info.id, image.memory);
-  }
+  if (!image.file.valid()) return writer_.append_image(image.info.id, image.memory);
   std::vector<uint8_t> piece(kPiece);
   uint64_t at = 0;
   while (at < image.info.bytes) {
@@ -81,27 +85,37 @@ Result<void> BundleOutput::write(SnapshotInfo& info, std::vector<Cut>& cuts, Cod
   for (Cut& c : cuts) {
     c.info.id = id++;
     c.info.bytes = c.bytes.size();
-    for (size_t at = 0; at < c.bytes.size(); at += kPiece) {
-      const ByteSpan piece = ByteSpan(c.bytes).subspan(at, std::min(kPiece, c.bytes.size() - at));
-      HC_TRY_VOID(writer_.append_stream(c.info.id, piece));
-      progress(piece.size());
-    }
     info.streams.push_back(c.info);
   }
   limit(code.images, bundle::kMaxImages, "images", info.notes);
   for (CapturedImage& image : code.images) {
-    HC_TRY_VOID(write_image(image, info.notes));
+    if (!image.file.valid()) image.info.bytes = image.memory.size();
     info.images.push_back(image.info);
-    progress(image.info.bytes);
   }
   info.placements.insert(info.placements.end(), code.placements.begin(), code.placements.end());
   clip_to_images(info.placements, info.images);
   limit(info.placements, bundle::kMaxPlacements, "placements", info.notes);
   limit(info.root_pids, bundle::kMaxRootPids, "process ids", info.notes);
-  limit(info.notes, bundle::kMaxNotes - 1, "notes", info.notes);
-  for (std::string& n : info.notes)
-    if (n.size() > bundle::kMaxTextBytes) n.resize(bundle::kMaxTextBytes);
-  if (info.command.size() > bundle::kMaxCommandBytes) info.command.resize(bundle::kMaxCommandBytes);
+  fit_texts(info);
+
+  // What it will hold comes first, then what reading it needs most: a file that is cut later still opens.
+  HC_TRY_VOID(writer_.begin_snapshot(info));
+  for (size_t i = 0; i < code.images.size(); ++i) {
+    HC_TRY_VOID(write_image(code.images[i], info.notes));
+    info.images[i].bytes = code.images[i].info.bytes;
+    progress(info.images[i].bytes);
+  }
+  for (const bool trace : {false, true})
+    for (const Cut& c : cuts) {
+      if ((c.info.kind == StreamKind::pt) != trace) continue;
+      for (size_t at = 0; at < c.bytes.size(); at += kPiece) {
+        const ByteSpan piece = ByteSpan(c.bytes).subspan(at, std::min(kPiece, c.bytes.size() - at));
+        HC_TRY_VOID(writer_.append_stream(c.info.id, piece));
+        progress(piece.size());
+      }
+    }
+  clip_to_images(info.placements, info.images);  // a file may have shrunk while it was read
+  fit_texts(info);
   HC_TRY_VOID(writer_.end_snapshot(info));
   return writer_.finish();
 }
