@@ -99,6 +99,7 @@ class LibiptEngine final : public FlowDecoder {
     stretch_ = kNone;
     mode_ = ptem_unknown;
     last_time_ = {Tsc::min(), Tsc::min()};
+    held_.reset();
     range_ = 0;
     start_ = 0;
     gap_ = 0;
@@ -126,6 +127,7 @@ class LibiptEngine final : public FlowDecoder {
 
   // ---- the machine: each step makes some progress and leaves zero or more events in ready_
   void step() {
+    if (!decoder_ || !synced_ || status_ & (pts_event_pending | pts_eos)) release_block();
     if (!decoder_) {
       open_range();
     } else if (!synced_) {
@@ -542,7 +544,16 @@ class LibiptEngine final : public FlowDecoder {
       e.ip = b.ip;
       e.last_ip = b.end_ip;
       place(e);
-      emit(e);
+      if (held_) {
+        e.ip = held_->ip;
+        e.count += held_->count;
+        e.time.earliest = held_->time.earliest;
+        held_.reset();
+      }
+      if (e.end == BlockEnd::none && status >= 0)
+        held_ = e;
+      else
+        emit(e);
       last_block_ = e;
       const bool free_of_trace =
           e.end == BlockEnd::none || e.end == BlockEnd::direct_jump || e.end == BlockEnd::direct_call;
@@ -630,6 +641,7 @@ class LibiptEngine final : public FlowDecoder {
 
   // ---- errors
   void fail(int status, uint64_t ip) {
+    release_block();
     if (status == -pte_eos) {
       end_range();
       return;
@@ -700,6 +712,15 @@ class LibiptEngine final : public FlowDecoder {
     }
   }
 
+  /// Where libipt ends a block without a branch or an event depends on what it remembers of other walks over the same
+  /// code. The same bytes must give the same events, so such a piece waits for what follows it.
+  void release_block() {
+    if (!held_) return;
+    const Event e = *held_;
+    held_.reset();
+    emit(e);
+  }
+
   void emit(Event e) {
     // Events are in the order in which things happened, so what bounds one from below bounds all later ones.
     e.time.earliest = std::max(e.time.earliest, last_time_.earliest);
@@ -734,7 +755,8 @@ class LibiptEngine final : public FlowDecoder {
   std::shared_ptr<pt_image> image_;
   std::vector<CallKind> call_kinds_;
   CircleGuard circle_;
-  Event last_block_;  // while nothing but blocks came since
+  Event last_block_;           // while nothing but blocks came since
+  std::optional<Event> held_;  // a block that ended nowhere, as far as libipt went
 
   uint64_t window_first_ = kNone, window_last_ = kNone;
   TscInterval window_;

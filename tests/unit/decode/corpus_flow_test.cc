@@ -145,6 +145,31 @@ TEST_P(CorpusFlow, EqualsTheReferenceWhenResumingAtPsb) {
   EXPECT_EQ(count(GapCause::pt_overflow), t.control_events.count("overflow") ? t.control_events.at("overflow") : 0u);
 }
 
+TEST_P(CorpusFlow, ASecondWalkGivesTheSameEvents) {
+  HC_REQUIRE_CORPUS();
+  const test::CorpusTrace t = test::corpus_trace(GetParam());
+  auto snapshot = test::corpus_snapshot(t);
+  auto host = HostTrace::build(snapshot->info, snapshot->source);
+  ASSERT_TRUE(host.ok()) << host.error().text();
+  // The second walk meets code that libipt has decoded before.
+  std::vector<Event> events[2];
+  for (auto& list : events) {
+    auto cursor = (*host)->stream_flow((*host)->cpus()[0].stream, {});
+    ASSERT_TRUE(cursor.ok()) << cursor.error().text();
+    std::array<FlowEvent, 256> batch;
+    while (const size_t n = (*cursor)->next(batch))
+      for (size_t i = 0; i < n; ++i) list.push_back(batch[i].event);
+  }
+  ASSERT_EQ(events[0].size(), events[1].size());
+  for (size_t i = 0; i < events[0].size(); ++i) {
+    const Event &a = events[0][i], &b = events[1][i];
+    ASSERT_EQ(std::tie(a.kind, a.ip, a.last_ip, a.count, a.end, a.offset),
+              std::tie(b.kind, b.ip, b.last_ip, b.count, b.end, b.offset))
+        << i;
+    ASSERT_TRUE(a.time.earliest == b.time.earliest && a.time.latest == b.time.latest) << i;
+  }
+}
+
 TEST_P(CorpusFlow, ResumingEarliestIsASupersetAndRight) {
   HC_REQUIRE_CORPUS();
   const test::CorpusTrace t = test::corpus_trace(GetParam());
