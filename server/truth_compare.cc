@@ -212,9 +212,20 @@ class Comparison {
       hash = add(multiply(hash, kBase), symbol(ip));
       if (i > 0) power = multiply(power, kBase);
     }
+    std::unique_ptr<TruthSequence> untimely;  // the first place at another time
+    uint64_t untimely_index = 0;
     while (hash != s.hash || !timely(s)) {
+      if (hash == s.hash && !untimely) {
+        untimely = at_->clone();
+        untimely_index = index_;
+      }
       uint64_t in = 0, out = 0;
-      if (!lead->next(in) || !at_->next(out)) return lost(s, from);
+      if (!lead->next(in) || !at_->next(out)) {
+        if (!untimely) return lost(s, from);
+        at_ = std::move(untimely);  // right, but misplaced
+        index_ = untimely_index;
+        break;
+      }
       ++index_;
       hash = add(multiply(subtract(hash, multiply(symbol(out), power)), kBase), symbol(in));
     }
@@ -238,7 +249,7 @@ class Comparison {
   bool lost(const Stretch& s, uint64_t from) {
     r_.result.difference = "a stretch of " + std::to_string(s.length) +
                            " decoded instructions behind a gap is nowhere in the truth from instruction " +
-                           std::to_string(from) + " on, at its time\n  decoded   " + list(s.head).substr(1) +
+                           std::to_string(from) + " on\n  decoded   " + list(s.head).substr(1) +
                            " ...  (trace offset " + std::to_string(s.offset) + ")";
     return false;
   }

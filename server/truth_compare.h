@@ -50,7 +50,7 @@ struct CompareResult {
 };
 
 /// The flow up to its first gap must be the truth from its start; each stretch behind a gap must be found whole in what is
-/// left of the truth, at its time (the first such place is taken: whatever follows has the most room); and unless the flow ends
+/// left of the truth (the first place at its time is taken, or the first at all); and unless the flow ends
 /// in a gap, its last stretch must end where the truth ends. Stretches are found by a 61-bit rolling hash. Times are
 /// compared for every block up to the first gap, and for up to 65,536 of each stretch behind it.
 /// Cost: O(decoded + truth); memory does not grow with either.

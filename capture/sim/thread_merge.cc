@@ -530,7 +530,8 @@ uint64_t ThreadMerge::edge_before(const Thread& t, const Slice& slice, uint64_t 
   return edge;
 }
 
-/// Where the thread was on a CPU between two times, into intervals_. False when all of that is encoded already.
+/// Where the thread was on a CPU between two times, into intervals_. False when all of that is encoded already, or
+/// others' by the records.
 bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named) {
   intervals_.clear();
   const auto s = slices_.find(t.tid.value());
@@ -590,30 +591,30 @@ bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named) 
   i.b = std::max(i.a + 1, to);
   i.key = t.tracing && t.on.guessed && t.on.cpu == i.cpu ? t.on.key : i.a;
   push_where_nobody_else_ran(t, i);
-  return true;
+  return !intervals_.empty();
 }
 
 /// A guess may not contradict what records say: times at which another thread surely had the CPU are left out, with a
-/// microsecond around them, unless nothing would be left.
+/// microsecond around them.
 void ThreadMerge::push_where_nobody_else_ran(const Thread& t, const Interval& whole) {
   std::vector<std::pair<uint64_t, uint64_t>> taken;
   for (const auto& [tid, slices] : slices_) {
     if (tid == t.tid.value()) continue;
     for (const Slice& s : slices)
-      if (s.cpu == whole.cpu && s.in < whole.b && s.out > whole.a && s.out != kNever) taken.emplace_back(s.in, s.out);
+      // One that still lasts lasts for sure unless records were lost since.
+      if (s.cpu == whole.cpu && s.in < whole.b && s.out > whole.a && (s.out != kNever || !cpus_[s.cpu]->lost))
+        taken.emplace_back(s.in, s.out);
   }
   std::sort(taken.begin(), taken.end());
-  const size_t before = intervals_.size();
   Interval piece = whole;
   for (const auto& [in, out] : taken) {
     piece.b = std::min(whole.b, in > us_ ? in - us_ : 0);
     if (piece.a + us_ < piece.b) intervals_.push_back(piece);
-    piece.a = std::max(piece.a, out + us_);
+    piece.a = out == kNever ? whole.b : std::max(piece.a, out + us_);
     piece.key = piece.a;
   }
   piece.b = whole.b;
-  if (piece.a + us_ < piece.b) intervals_.push_back(piece);
-  if (intervals_.size() == before) intervals_.push_back(whole);
+  if (piece.a < piece.b && (taken.empty() || piece.b - piece.a > us_)) intervals_.push_back(piece);
 }
 
 /// The interval around `at` within which spans may be placed without looking at switches, ticks and faults.
@@ -916,6 +917,20 @@ void ThreadMerge::place_rest(Thread& t, uint64_t now) {
 
 // ---- pieces to packets
 
+/// A stretch whose time is over on its CPU: that something was lost, and where the thread goes on.
+void ThreadMerge::lose(Cpu& cpu, const Piece& piece, const Segment& s) {
+  PtEncoder& e = *cpu.encoder;
+  const BlockInfo& last = piece.thread->table->data()[piece.words[s.begin + s.count - 1]];
+  const bool left = s.last_stop == 0 && last.kind == Terminator::far;
+  const uint64_t next_ip = left ? last.ip : s.next_ip;
+  if (!e.tracing()) e.enter(s.t0, next_ip);
+  e.lose(s.t0, next_ip);
+  if (left) e.interrupt(s.t0);
+  cpu.current = piece.thread;
+  cpu.asleep = false;
+  ++stats_.late_spans;
+}
+
 void ThreadMerge::encode(Cpu& cpu, const Piece& piece) {
   PtEncoder& e = *cpu.encoder;
   const BlockInfo* const blocks = piece.thread->table->data();
@@ -935,6 +950,10 @@ void ThreadMerge::encode(Cpu& cpu, const Piece& piece) {
       e.lose(s.t0, s.next_ip);
       cpu.current = piece.thread;
       cpu.asleep = false;
+      continue;
+    }
+    if (e.now() > s.t1 + 2 * us_) {  // another thread was placed in its time: one of them is a wrong guess
+      lose(cpu, piece, s);
       continue;
     }
     Run run;

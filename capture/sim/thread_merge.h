@@ -127,6 +127,7 @@ class ThreadMerge {
 
   void encode(Cpu& cpu, uint64_t until);
   void encode(Cpu& cpu, const Piece& piece);
+  void lose(Cpu& cpu, const Piece& piece, const Segment& s);
   void idle(Cpu& cpu, uint64_t until);
   Cpu& cpu_of(CpuId cpu);
   void forget_old_slices();

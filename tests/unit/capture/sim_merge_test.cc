@@ -342,14 +342,42 @@ TEST(SimMerge, BlocksThatAreNotPublishedYetAreReadWhereTheirThreadStopped) {
   EXPECT_GT(rests, 5u);
 }
 
-TEST(SimMerge, LostSwitchRecordsLeaveTheContentExact) {
+/// Every thread's stretches are, in order of time, somewhere in what it ran. Returns how many instructions they are.
+size_t expect_true_pieces(Machine& m, size_t reach) {
+  size_t found_instructions = 0;
+  auto found = m.decode();
+  for (auto& t : m.threads) {
+    auto& list = found[t->tid];
+    auto at = t->ran.begin();
+    while (!list.empty()) {
+      auto place = t->ran.end();
+      size_t i = 0;
+      for (; i < std::min(reach, list.size()) && place == t->ran.end(); ++i)
+        place = std::search(at, t->ran.end(), list[i].s->ips.begin(), list[i].s->ips.end());
+      if (place == t->ran.end()) {
+        ADD_FAILURE() << "thread " << t->tid << " did not run " << list[0].s->ips.size() << " instructions at "
+                      << list[0].tsc;
+        return found_instructions;
+      }
+      --i;
+      found_instructions += list[i].s->ips.size();
+      at = place + static_cast<long>(list[i].s->ips.size());
+      list.erase(list.begin() + static_cast<long>(i));
+    }
+  }
+  return found_instructions;
+}
+
+TEST(SimMerge, WhereSwitchRecordsAreLostCodeIsLostButNeverMoved) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     Machine m({.pt = "tsc,mtc,cyc", .threads = 4, .cpus = 2, .lost = 0.1, .seed = seed});
     m.run();
     EXPECT_GT(m.dropped, 5u);
-    // Without its switches a thread may be placed a little late, so that its times cross those of another CPU.
-    expect_same(m, 20);
-    EXPECT_EQ(m.overflows, 0u);
+    const size_t found = expect_true_pieces(m, 4);
+    size_t ran = 0;
+    for (auto& t : m.threads) ran += t->ran.size();
+    EXPECT_GT(found, ran / 2);
+    EXPECT_TRUE(found + 16 * m.threads.size() >= ran || m.overflows > 0) << "something is missing without an overflow";
   }
 }
 
