@@ -351,12 +351,15 @@ bool ThreadMerge::next_span(Thread& t, uint64_t horizon, Span& span) {
     }
     part.begin = next_begin;
   };
-  const auto bad = [&] {
-    ++stats_.bad_words;
+  const auto drop_rest = [&] {
     t.gone = t.ended = t.discard = true;
     waiting_words_ -= size - t.parsed;
     t.parsed = size;
     return false;
+  };
+  const auto bad = [&] {
+    ++stats_.bad_words;
+    return drop_rest();
   };
   // The last block's end is not known: it counts as not run.
   const auto drop_last_block = [&] {
@@ -410,7 +413,8 @@ bool ThreadMerge::next_span(Thread& t, uint64_t horizon, Span& span) {
 
     // A named time. What follows decides where control goes on.
     const uint64_t named = time_of(w, i + 1);
-    if (named > latest_) return bad();  // the encoder would fill the ring with MTCs up to then
+    // After the recording's end, or a lie: the encoder would fill the ring with MTCs up to then.
+    if (named > latest_) return drop_rest();
     uint64_t at = std::max(named, t.last_time);
     const bool left = !t.torn && part.count && blocks[w[i - 1]].kind == Terminator::far;
     bool next_known = true;
@@ -1016,7 +1020,6 @@ void ThreadMerge::encode(Cpu& cpu, uint64_t until) {
 
 bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
   bool any = false;
-  latest_ = now + kLatestUs * us_;
   uint64_t until = std::min(horizon, now > kSettleUs * us_ ? now - kSettleUs * us_ : 0);
   for (const auto& t : threads_) {
     if (t->ended) {

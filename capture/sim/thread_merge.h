@@ -143,8 +143,8 @@ class ThreadMerge {
   std::vector<Interval> intervals_;  // scratch
   uint64_t waiting_words_ = 0;
   uint64_t encoded_until_ = 0;
-  uint64_t latest_ = 0;     // no word can truly name a later time
-  uint64_t last_loss_ = 0;  // of switch records
+  uint64_t latest_ = kNever;  // what words say of later times is not wanted
+  uint64_t last_loss_ = 0;    // of switch records
 };
 
 }  // namespace hindcast::sim
