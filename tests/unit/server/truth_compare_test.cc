@@ -55,6 +55,74 @@ CompareResult compare(std::vector<uint64_t> decoded, std::vector<uint64_t> truth
   return compare_with_truth(d, Truth(std::move(truth), tail));
 }
 
+/// Instruction n of the truth ran from tick 100 n to 100 n + 100, counted from 1; the flow says when it thinks that each piece ran.
+class TimedTruth : public TruthSequence {
+ public:
+  explicit TimedTruth(std::vector<uint64_t> ips) : ips_(std::move(ips)) {}
+  bool next(uint64_t& ip) override {
+    if (at_ == ips_.size()) return false;
+    ip = ips_[at_++];
+    return true;
+  }
+  TscInterval when() const override { return {Tsc(100 * (at_ - 1) + 1), Tsc(100 * at_ + 1)}; }
+  std::unique_ptr<TruthSequence> clone() const override { return std::make_unique<TimedTruth>(*this); }
+
+ private:
+  std::vector<uint64_t> ips_;
+  size_t at_ = 0;
+};
+struct TimedPiece {
+  std::vector<uint64_t> ips;  // empty: a gap
+  uint64_t from = 0, to = 0;
+};
+class TimedFlow : public DecodedSequence {
+ public:
+  explicit TimedFlow(std::vector<TimedPiece> pieces) : pieces_(std::move(pieces)) {}
+  bool next(DecodedPiece& out) override {
+    if (at_ == pieces_.size()) return false;
+    const TimedPiece& p = pieces_[at_++];
+    out = {};
+    out.gap = p.ips.empty();
+    out.ips = p.ips;
+    out.event.time = {Tsc(p.from), Tsc(p.to)};
+    return true;
+  }
+
+ private:
+  std::vector<TimedPiece> pieces_;
+  size_t at_ = 0;
+};
+CompareResult compare_timed(std::vector<TimedPiece> flow, std::vector<uint64_t> truth) {
+  TimedFlow f(std::move(flow));
+  return compare_with_truth(f, TimedTruth(std::move(truth)));
+}
+
+TEST(TruthCompare, ABlockThatRanOutsideItsIntervalIsMisplaced) {
+  const auto right = compare_timed({{{1, 2}, 50, 250}, {{3, 4}, 200, 400}}, {1, 2, 3, 4});
+  EXPECT_TRUE(right.equal);
+  EXPECT_EQ(right.timed, 2u);
+  EXPECT_EQ(right.misplaced, 0u);
+  const auto late = compare_timed({{{1, 2}, 50, 250}, {{3, 4}, 338, 400}}, {1, 2, 3, 4});
+  EXPECT_TRUE(late.equal) << "content is another thing";
+  EXPECT_EQ(late.misplaced, 1u);
+  EXPECT_EQ(late.worst_ticks, 37u);
+  EXPECT_EQ(late.worst_at, 2u);
+}
+
+TEST(TruthCompare, BehindAGapATurnOfALoopIsTakenAtItsTime) {
+  // 7 8 ran at 100 and at 300 and at 500; the gap hides the first two of them
+  const auto r =
+      compare_timed({{{1}, 0, 100}, {{}, 100, 500}, {{7, 8}, 480, 700}, {{}, 700, 900}}, {1, 7, 8, 7, 8, 7, 8, 9});
+  EXPECT_TRUE(r.equal) << r.difference;
+  EXPECT_EQ(r.misplaced, 0u);
+  EXPECT_EQ(r.not_decoded, 5u);
+  // at no turn's time: right, but misplaced
+  const auto wrong =
+      compare_timed({{{1}, 0, 100}, {{}, 100, 500}, {{7, 8}, 2000, 2100}, {{}, 2100, 2200}}, {1, 7, 8, 7, 8, 9});
+  EXPECT_TRUE(wrong.equal);
+  EXPECT_EQ(wrong.misplaced, 1u);
+}
+
 TEST(TruthCompare, TheSameSequenceIsEqual) {
   const auto r = compare({1, 2, 3, 4, 5}, {1, 2, 3, 4, 5});
   EXPECT_TRUE(r.equal) << r.difference;
