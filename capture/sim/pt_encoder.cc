@@ -289,7 +289,8 @@ void PtEncoder::interrupt(uint64_t t) {
   plan_stop();
 }
 
-inline void PtEncoder::terminate(const BlockInfo& b, uint64_t t, uint64_t next_ip) {
+/// stays: a far transfer led to user code at once (LRET and the like), not to the kernel.
+inline void PtEncoder::terminate(const BlockInfo& b, uint64_t t, uint64_t next_ip, bool stays) {
   switch (b.kind) {
     case Terminator::cond: {
       const bool taken = next_ip == b.target;
@@ -319,6 +320,7 @@ inline void PtEncoder::terminate(const BlockInfo& b, uint64_t t, uint64_t next_i
     case Terminator::indirect_jump:
       return put_tip(t, next_ip, true);
     case Terminator::far:
+      if (stays) return put_tip(t, next_ip, false);
       flush();
       stamp(t);
       writer_.tip_pgd();  // the target is the kernel: out of context, so no IP (SDM 36.4.2.5)
@@ -362,7 +364,7 @@ void PtEncoder::run_muted(const Run& run, Progress& p) {
     const uint64_t t = last ? p.t1 : p.t0 + (p.acc >> kStepShift);
     const bool ends = !(last && run.last_stop);
     next_ip_ = last ? run.next_ip : run.blocks[run.ids[p.k]].ip;
-    if (ends && b.kind == Terminator::far) {
+    if (last && ends && b.kind == Terminator::far) {
       on_ = false;
       timing(t);
       return;
@@ -405,7 +407,7 @@ void PtEncoder::run(const Run& run) {
     }
     p.acc = acc;
     ++p.k;
-    terminate(b, t, blocks[ids[p.k]].ip);
+    terminate(b, t, blocks[ids[p.k]].ip, true);
   }
   if (muted_ && p.k < run.count) run_muted(run, p);
   if (p.k < run.count) {
@@ -415,7 +417,7 @@ void PtEncoder::run(const Run& run) {
     if (muted_) {
       run_muted(run, p);
     } else if (!run.last_stop) {
-      terminate(b, p.t1, run.next_ip);
+      terminate(b, p.t1, run.next_ip, false);
     }
   }
   if (on_) next_ip_ = run.next_ip;

@@ -149,7 +149,7 @@ class PtEncoder {
   }
   // the flow
   struct Progress;
-  void terminate(const BlockInfo& b, uint64_t t, uint64_t next_ip);
+  void terminate(const BlockInfo& b, uint64_t t, uint64_t next_ip, bool stays);
   void run_muted(const Run& run, Progress& p);
   void visit(const Run& run, const Progress& p, uint32_t instructions, uint64_t t_end);
 

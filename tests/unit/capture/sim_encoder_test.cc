@@ -70,7 +70,8 @@ struct Driver {
         program.append_ips(id, from, n, ran);
         instructions += n - from;
         skip = 0;
-        far = blocks[id].kind == Terminator::far;
+        // some far transfers lead to user code at once, as LRET does
+        far = blocks[id].kind == Terminator::far && (want == 0 || random.chance(0.7));
         walk.step();
       }
       run.ids = ids.data();
