@@ -94,28 +94,29 @@ class StreamReader final : ImageSelector {
   uint64_t read_to_ = 0;
 };
 
-/// When a thread may have been on a stream's CPU within a time; neighbouring slices are one.
+/// When a thread may have been on a stream's CPU within a time. Slices that touch are one; between others it may have run
+/// elsewhere.
 std::vector<TscInterval> times_on(const HostTrace::Impl& host, const PtStream& stream, Tid tid,
                                   const TscInterval& time) {
   std::vector<TscInterval> out;
-  bool open = false;  // the slice before was the thread's too
+  const Slice* open = nullptr;  // the slice before was the thread's too
   const RecordTime from = host.earliest_record_time(time.earliest), to = host.latest_record_time(time.latest);
   for (const Slice& s : stream.slices) {
     if (s.in > to) break;
     if (s.out < from) continue;
     if (s.tid != tid && s.tid != kNoTid) {
-      open = false;
+      open = nullptr;
       continue;
     }
     TscInterval t = time;
     if (host.clock.known && s.in != RecordTime(0)) t.earliest = std::max(t.earliest, host.clock.to_tsc(s.in).earliest);
     if (host.clock.known && s.out != RecordTime::max())
       t.latest = std::max(t.earliest, std::min(t.latest, host.clock.to_tsc(s.out).latest));
-    if (open)
+    if (open && s.in <= open->out)
       out.back().latest = std::max(out.back().latest, t.latest);
     else
       out.push_back(t);
-    open = true;
+    open = &s;
   }
   return out;
 }
@@ -244,6 +245,7 @@ class ThreadCursor final : public FlowCursor {
 
   /// Slices on a CPU whose ring does not reach back that far, or whose trace is not here.
   void find_uncaptured() {
+    const Slice* before = nullptr;  // the slice before, when nothing of it was captured
     for (const Slice& s : thread_.slices) {
       const PtStream* stream = nullptr;
       const CpuCoverage* coverage = nullptr;
@@ -260,14 +262,18 @@ class ThreadCursor final : public FlowCursor {
       const Tsc covered = !stream                                          ? Tsc::max()
                           : coverage->first_psb == 0 && !coverage->wrapped ? Tsc::min()
                                                                            : surely_captured_from(*stream);
-      if (ran.earliest >= covered || !host_.clock.known) continue;
+      if (ran.earliest >= covered || !host_.clock.known) {
+        before = nullptr;
+        continue;
+      }
       FlowEvent g = gap(GapCause::not_captured, stream, {ran.earliest, std::min(ran.latest, covered)});
       g.cpu = s.cpu;
-      // One gap for slices that follow each other on a CPU.
-      if (!losses_.empty() && losses_.back().cpu == s.cpu)
+      // One gap for slices that follow each other on a CPU: had it run elsewhere in between, that would stand in the gap.
+      if (before && before->cpu == s.cpu)
         losses_.back().event.time.latest = std::max(losses_.back().event.time.latest, g.event.time.latest);
       else
         losses_.push_back(g);
+      before = ran.latest > covered ? nullptr : &s;
     }
   }
 

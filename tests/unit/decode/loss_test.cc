@@ -133,6 +133,30 @@ TEST(Loss, EarlierFreezeInTheMiddleIsAGap) {
   EXPECT_EQ(first[1], "gap not_captured");
 }
 
+TEST(Loss, ARingThatWrappedHasAGapForEachVisitOfAThreadThatMoves) {
+  Host h;
+  PtBytes t = start(60000);
+  a(t, 70000);
+  const uint32_t wrapped = h.pt(kCpu0, t);
+  h.snapshot.info.streams[wrapped - 1].wrapped = true;
+  PtBytes other = start(1000);
+  a(other, 15000);
+  a(other, 35000);
+  h.pt(CpuId(1), other);
+  h.sideband(kCpu0, PerfBytes()
+                        .switch_in(1500, 10, 10)
+                        .switch_out(10000, 10, 10, 0, 0)
+                        .switch_in(21000, 10, 10)
+                        .switch_out(30000, 10, 10, 0, 0)
+                        .switch_in(65000, 10, 10));
+  h.sideband(CpuId(1), PerfBytes(1)
+                           .switch_in(11000, 10, 10)
+                           .switch_out(20000, 10, 10, 0, 0)
+                           .switch_in(31000, 10, 10)
+                           .switch_out(40000, 10, 10, 0, 0));
+  EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{"gap not_captured", kA, "gap not_captured", kA, kA}));
+}
+
 TEST(Loss, TraceThatEndsWhileOnGoesOnUnseen) {
   Host h;
   PtBytes t = start(1000);
