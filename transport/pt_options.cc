@@ -101,7 +101,7 @@ Result<PtOptions> parse_pt_options(std::string_view text) {
     const size_t comma = rest.find(',');
     const std::string_view item = trimmed(rest.substr(0, comma));
     rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);
-    if (comma != rest.npos && rest.empty() && text.back() == ',') errors.push_back("nothing after the last comma");
+    if (comma != rest.npos && rest.empty()) errors.push_back("nothing after the last comma");
     if (item.empty()) {
       errors.push_back("an empty item between commas");
       continue;

@@ -48,8 +48,8 @@ TEST(PtOptions, AllErrorsComeAtOnce) {
 }
 
 TEST(PtOptions, ContradictionsAreRefused) {
-  for (const char* text :
-       {"pt=0", "mtc=0,mtc_period=4", "mtc_period=4,mtc=0", "cyc_thresh=1", "fup_on_ptw", "psb_period=3,psb_period=4"})
+  for (const char* text : {"pt=0", "mtc=0,mtc_period=4", "mtc_period=4,mtc=0", "cyc_thresh=1", "fup_on_ptw",
+                           "psb_period=3,psb_period=4", "tsc,  "})
     EXPECT_FALSE(parse_pt_options(text).ok()) << text;
   EXPECT_TRUE(parse_pt_options("pt=0,branch=0").ok());
   EXPECT_TRUE(parse_pt_options("psb_period=4,psb_period=4").ok());
