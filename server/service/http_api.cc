@@ -146,11 +146,13 @@ void HttpApi::Impl::set_limits() {
   server.set_exception_handler([](const Request&, Response& res, std::exception_ptr) {
     answer(res, {Errc::bad_input, "the request could not be handled", {}, {}}, 500);
   });
-  server.set_error_handler([](const Request&, Response& res) {
+  server.set_error_handler([](const Request& req, Response& res) {
     if (!res.body.empty()) return;
     const int status = res.status;
     answer(res,
-           {status == 404 ? Errc::not_found : Errc::bad_input, "no answer: HTTP " + std::to_string(status), {}, {}},
+           status == 404
+               ? Error{Errc::not_found, "nothing answers " + req.method + " " + one_line(req.path, 200), {}, {}}
+               : Error{Errc::bad_input, "not understood as HTTP (" + std::to_string(status) + ")", {}, {}},
            status);
   });
   server.set_pre_routing_handler([this](const Request& req, Response& res) {
@@ -191,7 +193,7 @@ void HttpApi::Impl::set_routes() {
              [this](const Request& req, Response& res, const ContentReader& reader) { upload(req, res, reader); });
   // With a reader, so that httplib does not read the body of a request to nowhere into memory.
   const auto nowhere = [](const Request& req, Response& res, const ContentReader&) {
-    answer(res, {Errc::not_found, "nothing takes " + req.method + " " + one_line(req.path, 200), {}, {}});
+    answer(res, {Errc::not_found, "nothing answers " + req.method + " " + one_line(req.path, 200), {}, {}});
   };
   server.Post(".*", nowhere);
   server.Put(".*", nowhere);
