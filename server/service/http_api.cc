@@ -36,21 +36,49 @@ void answer(Response& res, const Error& error, int status = 0) {
   answer(res, status != 0 ? status : http_status_of(error.code), error_json(error));
 }
 
-/// The whole body, at most `most` bytes, whatever the request says of its length or encoding.
-Result<std::string> read_body(const ContentReader& reader, size_t most) {
-  std::string body;
-  bool too_long = false;
-  const bool whole = reader([&](const char* data, size_t n) {
-    too_long = n > most - body.size();
-    if (!too_long) body.append(data, n);
-    return !too_long;
-  });
-  if (too_long)
-    return Error{
-        Errc::too_large, "refused a request: its body is too large", "at most " + std::to_string(most) + " bytes", {}};
-  if (!whole) return Error{Errc::bad_input, "refused a request: its body ends early", {}, "send it again"};
-  return body;
-}
+/// A request's body, read once.
+class Body {
+ public:
+  explicit Body(const ContentReader& reader) : reader_(reader) {}
+
+  /// Hands on what comes until `take` returns false. What nobody wants is read and thrown away, up to a limit: a connection
+  /// that is closed with bytes unread is reset, and the client may never see the answer. False: not all was there and taken.
+  bool read(const std::function<bool(const char*, size_t)>& take) {
+    constexpr size_t kMostThrownAway = size_t{16} << 20;
+    size_t thrown_away = 0;
+    bool wanted = true;
+    const bool whole = reader_([&](const char* data, size_t n) {
+      if (wanted) wanted = take(data, n);
+      if (!wanted) thrown_away += n;
+      return thrown_away < kMostThrownAway;
+    });
+    return whole && wanted;
+  }
+
+  /// All of it, at most `most` bytes, whatever the request says of its length or encoding.
+  Result<std::string> text(size_t most) {
+    std::string body;
+    bool too_long = false;
+    const bool whole = read([&](const char* data, size_t n) {
+      too_long = n > most - body.size();
+      if (!too_long) body.append(data, n);
+      return !too_long;
+    });
+    if (too_long)
+      return Error{Errc::too_large,
+                   "refused a request: its body is too large",
+                   "at most " + std::to_string(most) + " bytes",
+                   {}};
+    if (!whole) return Error{Errc::bad_input, "refused a request: its body ends early", {}, "send it again"};
+    return body;
+  }
+  void throw_away() {
+    (void)read([](const char*, size_t) { return false; });
+  }
+
+ private:
+  const ContentReader& reader_;
+};
 
 Error busy(const std::string& with, size_t limit) {
   return {Errc::unavailable, "the server is busy", std::to_string(limit) + " " + with + " are under way",
@@ -79,14 +107,17 @@ struct HttpApi::Impl {
   Result<void> start();
   void set_limits();
   void set_routes();
+  bool may_not(const Request& req, Response& res);
+  template <class F>
+  httplib::Server::HandlerWithContentReader with_body(F handler);
   void status(Response& res);
-  void snapshot(Response& res, const ContentReader& reader);
+  void snapshot(Response& res, Body sent);
   void list(const Request& req, Response& res);
   void one(const Request& req, Response& res);
   void bundle(const Request& req, Response& res);
-  void upload(const Request& req, Response& res, const ContentReader& reader);
-  void webhook(Response& res, const ContentReader& reader);
-  void run(Response& res, const ContentReader& reader);
+  void upload(const Request& req, Response& res, Body sent);
+  void webhook(Response& res, Body sent);
+  void run(Response& res, Body sent);
 
   /// The incident, once it has come as far as asked for.
   void answer_when(Response& res, const std::string& id, SnapshotState state, milliseconds timeout) {
@@ -158,25 +189,41 @@ void HttpApi::Impl::set_limits() {
   server.set_pre_routing_handler([this](const Request& req, Response& res) {
     using Handled = httplib::Server::HandlerResponse;
     ++count.requests;
-    const auto refusal =
-        refuse({req.get_header_value("Authorization"), req.get_header_value("Host"), req.get_header_value("Origin")},
-               config.token);
-    if (refusal) {
-      ++count.refused;
-      parts.log("HTTP request from " + req.remote_addr + " " + refusal->error.what);
-      answer(res, refusal->error, refusal->status);
-      return Handled::Handled;
-    }
-    if (req.method != "GET" && req.method != "HEAD" && req.method != "POST" && req.method != "PUT") {
+    if (req.method == "POST" || req.method == "PUT") return Handled::Unhandled;  // with_body() asks, too
+    if (may_not(req, res)) return Handled::Handled;
+    if (req.method != "GET" && req.method != "HEAD") {
       answer(res, {Errc::usage, "the server knows no method " + one_line(req.method, 20), {}, {}}, 405);
-      return Handled::Handled;
-    }
-    if (req.is_multipart_form_data()) {
-      answer(res, {Errc::bad_input, "the server takes no forms", {}, "send the body as it is"}, 400);
       return Handled::Handled;
     }
     return Handled::Unhandled;
   });
+}
+
+bool HttpApi::Impl::may_not(const Request& req, Response& res) {
+  const auto refusal =
+      refuse({req.get_header_value("Authorization"), req.get_header_value("Host"), req.get_header_value("Origin")},
+             config.token);
+  if (!refusal) return false;
+  ++count.refused;
+  parts.log("HTTP request from " + req.remote_addr + " " + refusal->error.what);
+  answer(res, refusal->error, refusal->status);
+  return true;
+}
+
+template <class F>
+httplib::Server::HandlerWithContentReader HttpApi::Impl::with_body(F handler) {
+  return [this, handler](const Request& req, Response& res, const ContentReader& reader) {
+    if (req.is_multipart_form_data())  // httplib reads those another way
+      return answer(res, {Errc::bad_input, "the server takes no forms", {}, "send the body as it is"});
+    Body body(reader);
+    if (may_not(req, res)) {
+      const int status = res.status;
+      body.throw_away();  // may set another
+      res.status = status;
+      return;
+    }
+    handler(req, res, body);
+  };
 }
 
 void HttpApi::Impl::set_routes() {
@@ -184,17 +231,17 @@ void HttpApi::Impl::set_routes() {
   server.Get("/v1/incidents", [this](const Request& req, Response& res) { list(req, res); });
   server.Get("/v1/incidents/([^/]+)", [this](const Request& req, Response& res) { one(req, res); });
   server.Get("/v1/incidents/([^/]+)/([^/]+)\\.hcb", [this](const Request& req, Response& res) { bundle(req, res); });
-  server.Post("/v1/snapshots",
-              [this](const Request&, Response& res, const ContentReader& reader) { snapshot(res, reader); });
+  server.Post("/v1/snapshots", with_body([this](const Request&, Response& res, Body body) { snapshot(res, body); }));
   server.Post("/v1/webhooks/alertmanager",
-              [this](const Request&, Response& res, const ContentReader& reader) { webhook(res, reader); });
-  server.Post("/v1/run", [this](const Request&, Response& res, const ContentReader& reader) { run(res, reader); });
+              with_body([this](const Request&, Response& res, Body body) { webhook(res, body); }));
+  server.Post("/v1/run", with_body([this](const Request&, Response& res, Body body) { run(res, body); }));
   server.Put("/v1/bundles",
-             [this](const Request& req, Response& res, const ContentReader& reader) { upload(req, res, reader); });
+             with_body([this](const Request& req, Response& res, Body body) { upload(req, res, body); }));
   // With a reader, so that httplib does not read the body of a request to nowhere into memory.
-  const auto nowhere = [](const Request& req, Response& res, const ContentReader&) {
+  const auto nowhere = with_body([](const Request& req, Response& res, Body body) {
+    body.throw_away();
     answer(res, {Errc::not_found, "nothing answers " + req.method + " " + one_line(req.path, 200), {}, {}});
-  };
+  });
   server.Post(".*", nowhere);
   server.Put(".*", nowhere);
 }
@@ -216,8 +263,8 @@ void HttpApi::Impl::status(Response& res) {
   answer(res, 200, status_json(*report));
 }
 
-void HttpApi::Impl::snapshot(Response& res, const ContentReader& reader) {
-  const auto body = read_body(reader, kMaxRequestBytes);
+void HttpApi::Impl::snapshot(Response& res, Body sent) {
+  const auto body = sent.text(kMaxRequestBytes);
   if (!body.ok()) return answer(res, body.error());
   const auto request = read_snapshot_request(*body);
   if (!request.ok()) return answer(res, request.error());
@@ -278,15 +325,16 @@ void HttpApi::Impl::bundle(const Request& req, Response& res) {
                            });
 }
 
-void HttpApi::Impl::upload(const Request& req, Response& res, const ContentReader& reader) {
+void HttpApi::Impl::upload(const Request& req, Response& res, Body sent) {
   const auto reason = reason_of(req.has_param("reason") ? req.get_param_value("reason") : "uploaded");
-  if (!reason.ok()) return answer(res, reason.error());
   const auto slot = uploads.take();
-  if (!slot) return answer(res, busy("uploads", kUploads));
-  auto upload = parts.uploads.begin();
-  if (!upload.ok()) return answer(res, upload.error());
+  auto upload = !reason.ok() ? reason.error() : !slot ? busy("uploads", kUploads) : parts.uploads.begin();
+  if (!upload.ok()) {
+    sent.throw_away();
+    return answer(res, upload.error());
+  }
   Result<void> written;
-  const bool whole = reader([&](const char* data, size_t n) {
+  const bool whole = sent.read([&](const char* data, size_t n) {
     written = (*upload)->write({reinterpret_cast<const uint8_t*>(data), n});
     return written.ok() && !stopping;
   });
@@ -302,14 +350,14 @@ void HttpApi::Impl::upload(const Request& req, Response& res, const ContentReade
   found.ok() ? answer(res, outcome->created ? 201 : 200, incident_json(*found)) : answer(res, found.error());
 }
 
-void HttpApi::Impl::webhook(Response& res, const ContentReader& reader) {
+void HttpApi::Impl::webhook(Response& res, Body sent) {
   ++count.webhooks;
   const auto refused = [&](const Error& error) {
     ++count.bad_webhooks;
     parts.log("webhook: " + error.what + (error.found.empty() ? "" : ": " + error.found));
     answer(res, error, error.code == Errc::unavailable || error.code == Errc::io ? 0 : 400);
   };
-  const auto body = read_body(reader, kMaxWebhookBytes);
+  const auto body = sent.text(kMaxWebhookBytes);
   if (!body.ok()) return refused(body.error());
   const auto batch = read_webhook(*body);
   if (!batch.ok()) return refused(batch.error());
@@ -321,8 +369,8 @@ void HttpApi::Impl::webhook(Response& res, const ContentReader& reader) {
   answer(res, outcome->created ? 202 : 200, webhook_json(*outcome));
 }
 
-void HttpApi::Impl::run(Response& res, const ContentReader& reader) {
-  const auto body = read_body(reader, kMaxRequestBytes);
+void HttpApi::Impl::run(Response& res, Body sent) {
+  const auto body = sent.text(kMaxRequestBytes);
   if (!body.ok()) return answer(res, body.error());
   const auto request = read_run_request(*body);
   if (!request.ok()) return answer(res, request.error());
