@@ -8,6 +8,7 @@
 #include <charconv>
 #include <future>
 
+#include "server/service/http_body.h"
 #include "server/service/http_workers.h"
 #include "server/service/one_line.h"
 #include "server/service/run_command.h"
@@ -35,50 +36,6 @@ void answer(Response& res, int status, std::string body) {
 void answer(Response& res, const Error& error, int status = 0) {
   answer(res, status != 0 ? status : http_status_of(error.code), error_json(error));
 }
-
-/// A request's body, read once.
-class Body {
- public:
-  explicit Body(const ContentReader& reader) : reader_(reader) {}
-
-  /// Hands on what comes until `take` returns false. What nobody wants is read and thrown away, up to a limit: a connection
-  /// that is closed with bytes unread is reset, and the client may never see the answer. False: not all was there and taken.
-  bool read(const std::function<bool(const char*, size_t)>& take) {
-    constexpr size_t kMostThrownAway = size_t{16} << 20;
-    size_t thrown_away = 0;
-    bool wanted = true;
-    const bool whole = reader_([&](const char* data, size_t n) {
-      if (wanted) wanted = take(data, n);
-      if (!wanted) thrown_away += n;
-      return thrown_away < kMostThrownAway;
-    });
-    return whole && wanted;
-  }
-
-  /// All of it, at most `most` bytes, whatever the request says of its length or encoding.
-  Result<std::string> text(size_t most) {
-    std::string body;
-    bool too_long = false;
-    const bool whole = read([&](const char* data, size_t n) {
-      too_long = n > most - body.size();
-      if (!too_long) body.append(data, n);
-      return !too_long;
-    });
-    if (too_long)
-      return Error{Errc::too_large,
-                   "refused a request: its body is too large",
-                   "at most " + std::to_string(most) + " bytes",
-                   {}};
-    if (!whole) return Error{Errc::bad_input, "refused a request: its body ends early", {}, "send it again"};
-    return body;
-  }
-  void throw_away() {
-    (void)read([](const char*, size_t) { return false; });
-  }
-
- private:
-  const ContentReader& reader_;
-};
 
 Error busy(const std::string& with, size_t limit) {
   return {Errc::unavailable, "the server is busy", std::to_string(limit) + " " + with + " are under way",
@@ -171,7 +128,7 @@ void HttpApi::Impl::set_limits() {
   });
   server.set_tcp_nodelay(true);
   server.set_keep_alive_max_count(1);  // so what is left of a body that was refused is never taken for a request
-  server.set_read_timeout(30);
+  server.set_read_timeout(10);
   server.set_write_timeout(config.run_limit.count());  // a pager at the other end may take its time
   server.set_payload_max_length(SIZE_MAX);             // each handler has a limit of its own
   server.set_exception_handler([](const Request&, Response& res, std::exception_ptr) {

@@ -124,6 +124,7 @@ void Incidents::keep_house() {
     std::lock_guard lock(mutex_);
     unsaved_.push_back(commit);
   }
+  std::lock_guard staying(receiver_stays_);
   transport::Receiver* receiver = receiver_;
   if (!receiver) return;
   for (const transport::HostView& v : receiver->hosts()) {
@@ -228,7 +229,10 @@ Result<void> Incidents::attach(transport::Receiver& receiver, const transport::A
   return {};
 }
 
-void Incidents::detach() { receiver_ = nullptr; }
+void Incidents::detach() {
+  std::lock_guard lock(receiver_stays_);
+  receiver_ = nullptr;
+}
 
 Result<void> Incidents::replace_allowed(const transport::AllowList& allowed) {
   transport::Receiver* receiver = receiver_;

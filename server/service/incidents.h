@@ -95,6 +95,7 @@ class Incidents {
   Catalog& catalog_;
   Log& log_;
   std::atomic<transport::Receiver*> receiver_{nullptr};
+  std::mutex receiver_stays_;  // held by our thread while it uses the receiver, and by detach()
   mutable std::mutex
       mutex_;  // guards what follows; never held while the receiver is called, which calls us with its own held
   std::vector<std::string> allowed_;  // hosts, sorted

@@ -32,7 +32,7 @@ Result<ServerConfig> parse_server_config(const std::string& text, const std::str
 }
 
 Result<ServerConfig> read_server_config(const std::string& path) {
-  HC_TRY(const auto bytes, transport::read_small(path, uint64_t{1} << 20));
+  HC_TRY(const auto bytes, transport::read_small(path, uint64_t{64} << 10));
   return parse_server_config(std::string(bytes.begin(), bytes.end()), path);
 }
 
