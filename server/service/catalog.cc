@@ -325,11 +325,14 @@ Result<std::vector<StoredSnapshot>> Catalog::stored(uint64_t bytes) {
   }
 }
 
-Result<void> Catalog::heard(const std::string& host, uint64_t when_ns) {
+Result<void> Catalog::heard(const std::vector<std::string>& hosts, uint64_t when_ns) {
   std::lock_guard lock(mutex_);
-  HC_TRY(Statement s, db_.prepare("INSERT INTO hosts VALUES (?1, ?2) ON CONFLICT (host) "
-                                  "DO UPDATE SET heard = max(heard, ?2)"));
-  return s.bind(1, host).bind(2, when_ns).run();
+  return in_transaction([&]() -> Result<void> {
+    HC_TRY(Statement s, db_.prepare("INSERT INTO hosts VALUES (?1, ?2) ON CONFLICT (host) "
+                                    "DO UPDATE SET heard = max(heard, ?2)"));
+    for (const std::string& host : hosts) HC_TRY_VOID(s.bind(1, host).bind(2, when_ns).run());
+    return {};
+  });
 }
 
 Result<std::map<std::string, uint64_t>> Catalog::heard_hosts() {

@@ -81,7 +81,7 @@ class Catalog {
   /// Committed, longest ago first. bytes: only those of this size; 0: all.
   Result<std::vector<StoredSnapshot>> stored(uint64_t bytes = 0);
 
-  Result<void> heard(const std::string& host, uint64_t when_ns);
+  Result<void> heard(const std::vector<std::string>& hosts, uint64_t when_ns);
   Result<std::map<std::string, uint64_t>> heard_hosts();  // host -> when, ns since 1970
 
   Result<CatalogTotals> totals();

@@ -11,7 +11,7 @@ constexpr size_t kMaxQueue = 4096;
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kKnownFor = 3600 * kSecond;
 constexpr size_t kMaxErrorBytes = 2000;
-constexpr std::chrono::seconds kRound{5};
+constexpr std::chrono::seconds kRound{5}, kHeardEvery{60};
 
 /// Whether a snapshot is at `wanted`, or will never be.
 bool settled(SnapshotState state, SnapshotState wanted) {
@@ -19,10 +19,12 @@ bool settled(SnapshotState state, SnapshotState wanted) {
 }
 static_assert(SnapshotState::failed > SnapshotState::committed && SnapshotState::removed > SnapshotState::committed);
 
+/// "a, b, c"; of many only the first.
 std::string list(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 20;
   std::string s;
-  for (const std::string& name : names) s += (s.empty() ? "" : ", ") + name;
-  return s;
+  for (size_t i = 0; i < names.size() && i < kMost; ++i) s += (s.empty() ? "" : ", ") + names[i];
+  return names.size() > kMost ? s + " and " + std::to_string(names.size() - kMost) + " more" : s;
 }
 
 std::string words_of(const Error& e) {
@@ -127,10 +129,13 @@ void Incidents::keep_house() {
   std::lock_guard staying(receiver_stays_);
   transport::Receiver* receiver = receiver_;
   if (!receiver) return;
-  for (const transport::HostView& v : receiver->hosts()) {
-    if (!v.connected) continue;
-    if (auto noted = catalog_.heard(v.host, unix_now_ns()); !noted.ok()) return log_(noted.error().what);
-  }
+  const auto now = Clock::now();
+  if (now < next_heard_) return;
+  next_heard_ = now + kHeardEvery;
+  std::vector<std::string> connected;
+  for (const transport::HostView& v : receiver->hosts())
+    if (v.connected) connected.push_back(v.host);
+  if (auto noted = catalog_.heard(connected, unix_now_ns()); !noted.ok()) log_(noted.error().what);
 }
 
 void Incidents::handle(const Event& event) {
@@ -152,7 +157,7 @@ void Incidents::handle(const Event& event) {
   switch (event.kind) {
     case Kind::connected: {
       log_("host " + event.host + " connected");
-      if (auto noted = catalog_.heard(event.host, event.when_ns); !noted.ok()) log_(noted.error().what);
+      if (auto noted = catalog_.heard({event.host}, event.when_ns); !noted.ok()) log_(noted.error().what);
       return changed();
     }
     case Kind::frozen:
@@ -272,19 +277,17 @@ Result<std::vector<std::string>> Incidents::known_hosts(size_t& connected) {
 }
 
 Error Incidents::nobody(const std::vector<std::string>& hosts) {
-  std::string found;
   const auto heard = catalog_.heard_hosts();
   const uint64_t now = unix_now_ns();
+  std::vector<std::string> each;
   for (const std::string& host : hosts) {
-    found += (found.empty() ? "" : ", ") + host;
-    const auto it = heard.ok() ? heard->find(host) : std::map<std::string, uint64_t>::const_iterator{};
-    if (!heard.ok() || it == heard->end())
-      found += " (never heard of)";
-    else
-      found += " (last connected " + std::to_string((now - std::min(now, it->second)) / kSecond) + " s ago)";
+    const auto when = heard.ok() && heard->contains(host) ? heard->at(host) : 0;
+    each.push_back(
+        host + (when == 0 ? " (never heard of)"
+                          : " (last heard of " + std::to_string((now - std::min(now, when)) / kSecond) + " s ago)"));
   }
   return {Errc::unavailable, "no host is connected that could freeze",
-          found.empty() ? "the allow-list names no host" : "the allow-list names " + found,
+          each.empty() ? "the allow-list names no host" : "the allow-list names " + list(each),
           "start hindcastd on the hosts, and look at its log when it runs there"};
 }
 

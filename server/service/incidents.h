@@ -106,6 +106,7 @@ class Incidents {
   bool stopped_ = false;  // waits end
   bool ending_ = false;   // the thread ends
   std::condition_variable more_, changed_;
+  Clock::time_point next_heard_{};  // our thread only
   std::thread thread_;
 };
 

@@ -190,9 +190,9 @@ TEST_F(CatalogTest, PagesCoverTheListWithoutOverlap) {
 
 TEST_F(CatalogTest, HostsAreRememberedByWhenTheyWereLastHeard) {
   auto catalog = open();
-  must_do(catalog->heard("a", 10));
-  must_do(catalog->heard("a", 5));
-  must_do(catalog->heard("b", 7));
+  must_do(catalog->heard({"a"}, 10));
+  must_do(catalog->heard({"a"}, 5));
+  must_do(catalog->heard({"a", "b"}, 7));
   EXPECT_EQ(must(catalog->heard_hosts()), (std::map<std::string, uint64_t>{{"a", 10}, {"b", 7}}));
 }
 

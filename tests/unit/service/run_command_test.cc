@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -119,6 +121,31 @@ TEST_F(RunCommandTest, LettingGoKillsTheWholeGroup) {
   const pid_t child = std::stoi(f.bytes);
   run.reset();
   EXPECT_TRUE(test::wait_for([&] { return ::kill(child, 0) != 0; }, 30));
+}
+
+TEST_F(RunCommandTest, ItDoesNotOutliveAServerThatIsKilled) {
+  const std::string path = script("exec sleep 1000");
+  int pids[2];
+  ASSERT_EQ(::pipe(pids), 0);
+  const pid_t server = ::fork();
+  if (server == 0) {
+    const auto run = RunCommand::start({path}, folder_.path(), seconds(1000));
+    // The child's id is not for others; it is our only one.
+    std::ifstream children("/proc/self/task/" + std::to_string(::getpid()) + "/children");
+    int pid = 0;
+    if (run.ok()) children >> pid;
+    (void)!::write(pids[1], &pid, sizeof pid);
+    for (;;) ::pause();
+  }
+  int child = 0;
+  ASSERT_EQ(::read(pids[0], &child, sizeof child), static_cast<ssize_t>(sizeof child));
+  ASSERT_GT(child, 0);
+  EXPECT_EQ(::kill(child, 0), 0);
+  ::kill(server, SIGKILL);
+  ::waitpid(server, nullptr, 0);
+  EXPECT_TRUE(test::wait_for([&] { return ::kill(child, 0) != 0; }, 30));
+  ::close(pids[0]);
+  ::close(pids[1]);
 }
 
 TEST_F(RunCommandTest, AProgramThatIsNotThereIsAnError) {
