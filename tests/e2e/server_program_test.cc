@@ -170,6 +170,9 @@ TEST(ServerProgram, KillsLoseNothingAndDoNothingTwice) {
   enough = true;
   poster.join();
   ASSERT_TRUE(server.running()) << server.log();
+  EXPECT_TRUE(wait_for([&] { return connected(server, "h") && connected(server, "i"); }, 60))
+      << h.sender().last_error().text() << "\n"
+      << i.sender().last_error().text();
 
   // Every alert that was taken has one incident; every incident one bundle of each host, whole.
   ASSERT_FALSE(taken.empty());

@@ -189,6 +189,25 @@ TEST_F(Ship, AFreezeOrderReachesItsHostOnceAndIsAnsweredTwice) {
   EXPECT_EQ(asked, 1);
 }
 
+TEST_F(Ship, SessionsThatEndedLeaveNoDescriptors) {
+  start_server();
+  auto s = spool("a");
+  auto sender = must(Sender::start(config("a"), *s, {}));
+  const auto descriptors = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
+  ASSERT_TRUE(wait_for([&] { return sender->connected(); }));
+  const auto before = descriptors();
+  constexpr int kSessions = 40;
+  for (int i = 0; i < kSessions; ++i) {
+    const uint64_t sessions = sender->counters().sessions;
+    stop_server();
+    start_server();
+    ASSERT_TRUE(wait_for([&] { return sender->counters().sessions > sessions; }));
+  }
+  EXPECT_TRUE(wait_for([&] { return descriptors() < before + kSessions; })) << descriptors() - before;
+}
+
 TEST_F(Ship, AnOrderThatOutlivedItsServerIsAsOldAsItIs) {
   start_server();
   auto s = spool("a");
