@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 
 #include "transport/bundle_reader.h"
@@ -74,7 +75,22 @@ struct FileSink::State {
   std::string folder;
   Limits limits;
   Committed committed;
-  uint64_t used = 0;
+  mutable std::mutex mutex;
+  uint64_t used = 0;  // under mutex
+
+  Result<void> reserve(uint64_t bytes) {
+    std::lock_guard lock(mutex);
+    if (bytes > limits.total_bytes - std::min(used, limits.total_bytes))
+      return Error{Errc::io, "cannot store the snapshot: the store is full",
+                   std::to_string(used) + " bytes used of " + std::to_string(limits.total_bytes),
+                   "remove old incidents, or raise the limit"};
+    used += bytes;
+    return {};
+  }
+  void release(uint64_t bytes) {
+    std::lock_guard lock(mutex);
+    used -= std::min(bytes, used);
+  }
 };
 
 namespace {
@@ -116,14 +132,13 @@ class IncomingFile : public IncomingSnapshot {
     struct stat st {};
     if (::fstat(file_.get(), &st) != 0) return errno_error("cannot stat", partial_);
     const uint64_t there = static_cast<uint64_t>(st.st_size);
-    if (bytes > there) {
-      if (bytes - there > sink_->limits.total_bytes - std::min(sink_->used, sink_->limits.total_bytes))
-        return Error{Errc::io, "cannot store the snapshot: the store is full",
-                     std::to_string(sink_->used) + " bytes used of " + std::to_string(sink_->limits.total_bytes),
-                     "remove old incidents, or raise the limit"};
+    if (bytes > there) HC_TRY_VOID(sink_->reserve(bytes - there));
+    if (::ftruncate(file_.get(), static_cast<off_t>(bytes)) != 0) {
+      const Error e = errno_error("cannot resize", partial_);
+      if (bytes > there) sink_->release(bytes - there);
+      return e;
     }
-    if (::ftruncate(file_.get(), static_cast<off_t>(bytes)) != 0) return errno_error("cannot resize", partial_);
-    sink_->used += bytes - there;  // wraps below zero and back when the file shrank
+    if (bytes < there) sink_->release(there - bytes);
     if (there > 0) find_survivors();
     find_known_images();
     return {};
@@ -155,7 +170,7 @@ class IncomingFile : public IncomingSnapshot {
     HC_TRY_VOID(write_at(file_, d.trailer.file_bytes - sizeof d.trailer, bytes_of(d.trailer), partial_));
     if (auto whole = check_whole(); !whole.ok()) {
       ::unlink(partial_.c_str());
-      sink_->used -= d.trailer.file_bytes;
+      sink_->release(d.trailer.file_bytes);
       return whole;
     }
     if (::fsync(file_.get()) != 0) return errno_error("cannot make durable", partial_);
@@ -283,6 +298,35 @@ Result<std::unique_ptr<FileSink>> FileSink::create(const std::string& folder, Li
   }
   if (error) return Error{Errc::io, "cannot list " + folder + ": " + error.message(), {}, {}};
   return std::unique_ptr<FileSink>(new FileSink(std::move(state)));
+}
+
+uint64_t FileSink::used() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->used;
+}
+
+Result<void> FileSink::reserve(uint64_t bytes) { return state_->reserve(bytes); }
+
+void FileSink::release(uint64_t bytes) { state_->release(bytes); }
+
+std::string FileSink::path_of(const std::string& host, const std::string& incident) const {
+  return state_->folder + "/" + host + "/" + incident + ".hcb";
+}
+
+Result<void> FileSink::remove(const std::string& host, const std::string& incident) {
+  const std::string path = path_of(host, incident);
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0 || ::unlink(path.c_str()) != 0) return errno_error("cannot remove", path);
+  state_->release(static_cast<uint64_t>(st.st_size));
+  HC_TRY_VOID(sync_folder(state_->folder + "/" + host));
+  // So that the next bundle with such an image is noted in its place.
+  const std::string from = host + "/" + incident + " ";
+  std::error_code gone;
+  for (fs::directory_iterator it(state_->folder + "/images", gone), end; !gone && it != end; it.increment(gone)) {
+    const auto note = read_small(it->path(), 4096);
+    if (note.ok() && std::string(note->begin(), note->end()).starts_with(from)) ::unlink(it->path().c_str());
+  }
+  return {};
 }
 
 Result<std::unique_ptr<IncomingSnapshot>> FileSink::open(const SnapshotOffer& offer) {

@@ -216,4 +216,12 @@ bool AllowList::add(const std::string& host, const std::string& public_key) {
 
 bool AllowList::revoke(const std::string& public_key) { return hosts_.erase(public_key) != 0; }
 
+std::vector<std::string> AllowList::hosts() const {
+  std::vector<std::string> names;
+  for (const auto& [key, host] : hosts_) names.push_back(host);
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
 }  // namespace hindcast::transport

@@ -42,6 +42,7 @@ class AllowList {
   bool add(const std::string& host, const std::string& public_key);  // false: not a name, not a key, or taken
   bool revoke(const std::string& public_key);
   size_t size() const { return hosts_.size(); }
+  std::vector<std::string> hosts() const;  // that it names, each once, in order
 
  private:
   std::map<std::string, std::string> hosts_;  // by public key

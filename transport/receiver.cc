@@ -806,7 +806,8 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverConfig config, Snapsho
 
 std::string Receiver::endpoint() const { return impl_->endpoint; }
 
-Result<void> Receiver::freeze(const std::string& host, const std::string& incident, const std::string& reason) {
+Result<void> Receiver::freeze(const std::string& host, const std::string& incident, const std::string& reason,
+                              std::chrono::nanoseconds age) {
   if (!is_name(host) || !is_name(incident))
     return Error{Errc::usage, "cannot order a freeze: the host or the incident is not named as it should be",
                  "host '" + host.substr(0, kMaxNameBytes) + "', incident '" + incident.substr(0, kMaxNameBytes) + "'",
@@ -821,7 +822,7 @@ Result<void> Receiver::freeze(const std::string& host, const std::string& incide
                    std::to_string(open) + " orders are open", "see whether hindcastd runs there"};
     Order order;
     order.reason = reason.substr(0, 4096);
-    order.given = Clock::now();
+    order.given = Clock::now() - age;
     impl_->orders.emplace(std::pair{host, incident}, std::move(order));
   }
   impl_->wake.wake();

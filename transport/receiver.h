@@ -80,8 +80,10 @@ class Receiver {
   std::string endpoint() const;  // as bound, with the port
 
   /// Orders one host to freeze. Remembered until it answers durable or failed, or is cancelled; given again to each new
-  /// session; a host heeds an incident once. Errors: usage for names that break names.h; too_large: 64 orders are open.
-  Result<void> freeze(const std::string& host, const std::string& incident, const std::string& reason);
+  /// session; a host heeds an incident once. `age`: since the order was first given, for one that outlived its server.
+  /// Errors: usage for names that break names.h; too_large: 64 orders are open.
+  Result<void> freeze(const std::string& host, const std::string& incident, const std::string& reason,
+                      std::chrono::nanoseconds age = {});
   void cancel_freeze(const std::string& incident);
 
   /// Asks for these bytes of a snapshot that is under way before the rest (image: when stream is 0).

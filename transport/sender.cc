@@ -80,6 +80,15 @@ struct Answer {
 };
 
 struct Session {
+  Session() = default;
+  // A monitor that nobody stopped makes libzmq 4.3.4 keep all three sockets for ever, once their owner has closed them; after
+  // a thousand of them a context makes no more.
+  ~Session() {
+    if (dealer) ::zmq_socket_monitor(dealer.handle(), nullptr, 0);
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
   uint64_t id = random_number();
   zmq::socket_t dealer, monitor;
   bool welcomed = false;

@@ -102,5 +102,12 @@ TEST(AllowList, AFileThatOthersCanWriteIsRefused) {
   EXPECT_TRUE(AllowList::read_file(folder / "hosts").ok());
 }
 
+TEST(AllowList, NamesEachHostOnce) {
+  AllowList list;
+  EXPECT_TRUE(list.hosts().empty());
+  for (const char* host : {"web-2", "web-1", "web-2"}) EXPECT_TRUE(list.add(host, make_key_pair().public_key));
+  EXPECT_EQ(list.hosts(), (std::vector<std::string>{"web-1", "web-2"}));
+}
+
 }  // namespace
 }  // namespace hindcast::transport

@@ -189,6 +189,58 @@ TEST_F(Ship, AFreezeOrderReachesItsHostOnceAndIsAnsweredTwice) {
   EXPECT_EQ(asked, 1);
 }
 
+TEST_F(Ship, SessionsThatEndedLeaveNoDescriptors) {
+  start_server();
+  auto s = spool("a");
+  auto sender = must(Sender::start(config("a"), *s, {}));
+  const auto descriptors = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
+  ASSERT_TRUE(wait_for([&] { return sender->connected(); }));
+  const auto before = descriptors();
+  constexpr int kSessions = 40;
+  for (int i = 0; i < kSessions; ++i) {
+    const uint64_t sessions = sender->counters().sessions;
+    stop_server();
+    start_server();
+    ASSERT_TRUE(wait_for([&] { return sender->counters().sessions > sessions; }));
+  }
+  EXPECT_TRUE(wait_for([&] { return descriptors() < before + kSessions; })) << descriptors() - before;
+}
+
+TEST_F(Ship, AnOrderThatOutlivedItsServerIsAsOldAsItIs) {
+  start_server();
+  auto s = spool("a");
+  std::atomic<int64_t> age{0};
+  SenderEvents events;
+  events.freeze = [&](const FreezeOrder& o) { age = o.age.count(); };
+  const auto c = config("a");
+  must_do(receiver_->freeze("a", "inc-9", "", std::chrono::hours(3)));
+  auto sender = must(Sender::start(c, *s, events));
+  ASSERT_TRUE(wait_for([&] { return age != 0; }));
+  EXPECT_GE(age, std::chrono::nanoseconds(std::chrono::hours(3)).count());
+}
+
+TEST_F(Ship, WhatOthersPutIntoTheStoreCounts) {
+  start_server(1 << 20);
+  EXPECT_EQ(sink_->used(), 0u);
+  must_do(sink_->reserve(1 << 20));
+  const auto full = sink_->reserve(1);
+  ASSERT_FALSE(full.ok());
+  EXPECT_EQ(full.error().code, Errc::io);
+  auto s = spool("a");
+  must(keep(*s, make_snapshot("a", "inc-1", 1, 100000)));
+  auto sender = must(Sender::start(config("a"), *s, {}));
+  ASSERT_TRUE(wait_for([&] { return receiver_->counters().failed_snapshots >= 1; }));
+  sink_->release(1 << 20);
+  ASSERT_TRUE(wait_for([&] { return sender->counters().committed == 1; }));
+  EXPECT_EQ(sink_->used(), fs::file_size(stored("a", "inc-1")));
+  must_do(sink_->remove("a", "inc-1"));
+  EXPECT_EQ(sink_->used(), 0u);
+  EXPECT_FALSE(fs::exists(stored("a", "inc-1")));
+  EXPECT_TRUE(fs::is_empty(folder_ / "store/images"));
+}
+
 TEST_F(Ship, AnUnansweredOrderIsGivenAgainToANewSession) {
   start_server();
   auto s = spool("a");
