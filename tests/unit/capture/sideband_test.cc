@@ -395,8 +395,8 @@ TEST(RealSideband, ShowsAChildFromForkToExit) {
   std::vector<std::string> notes;
   auto s = Sideband::open(kernel_perf_calls(), c, notes);
   ASSERT_TRUE(s.ok()) << s.error().text();
-  ASSERT_TRUE(s->enable().ok());
   const auto before = s->now();
+  ASSERT_TRUE(s->enable().ok());
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::execl("/bin/true", "true", nullptr);
