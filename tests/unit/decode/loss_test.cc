@@ -157,6 +157,20 @@ TEST(Loss, ARingThatWrappedHasAGapForEachVisitOfAThreadThatMoves) {
   EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{"gap not_captured", kA, "gap not_captured", kA, kA}));
 }
 
+TEST(Loss, ARingThatBeginsWhileAThreadRunsHasItsGapInFront) {
+  Host h;
+  PtBytes t = PtBytes().psb().mode_exec().fup(0x401022).tsc(60000).psbend();
+  t.fup(0x401023).tip_pgd().tsc(60100);
+  const uint32_t wrapped = h.pt(kCpu0, t);
+  h.snapshot.info.streams[wrapped - 1].wrapped = true;
+  PtBytes other = start(1000);
+  b(other, 15000);
+  h.pt(CpuId(1), other);
+  h.sideband(kCpu0, PerfBytes().switch_in(50000, 10, 10));
+  h.sideband(CpuId(1), PerfBytes(1).switch_in(11000, 10, 10).switch_out(20000, 10, 10, 0, 0));
+  EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{kB, "gap not_captured", kA}));
+}
+
 TEST(Loss, TraceThatEndsWhileOnGoesOnUnseen) {
   Host h;
   PtBytes t = start(1000);
