@@ -96,7 +96,8 @@ int run_doctor(const Options& o) {
 int run_record(const Options& o) {
   RecordConfig config;
   config.output = o.output;
-  config.command = o.command;
+  WindowConfig& window = config.window;
+  window.command = o.command;
   const auto size = [](const std::string& text, const char* option, uint64_t& out, bool power_of_two) {
     const auto v = parse_size(text);
     if (!v || *v < 4096 || *v > (uint64_t{1} << 40) || (power_of_two && (*v & (*v - 1)))) {
@@ -108,15 +109,15 @@ int run_record(const Options& o) {
     return true;
   };
   uint64_t sideband_ring = 0, sideband_window = 0;
-  bool good = size(o.ring, "--ring", config.ring_bytes, true);
+  bool good = size(o.ring, "--ring", window.ring_bytes, true);
   good = size(o.sideband_ring, "--sideband-ring", sideband_ring, true) && good;
   good = size(o.sideband_window, "--sideband-window", sideband_window, false) && good;
   const auto pt = parse_pt_options(o.pt);
   if (!pt) say(pt.error().text());
   if (!good || !pt) return kMisused;
-  config.pt = *pt;
-  config.sideband_ring_bytes = sideband_ring;
-  config.sideband.switch_bytes_per_cpu = config.sideband.process_bytes = sideband_window;
+  window.pt = *pt;
+  window.sideband_ring_bytes = sideband_ring;
+  window.sideband.switch_bytes_per_cpu = window.sideband.process_bytes = sideband_window;
   config.linger = std::chrono::milliseconds(static_cast<int64_t>(o.linger * 1000));
 
   auto source = make_source(o);
