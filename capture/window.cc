@@ -203,8 +203,7 @@ Result<std::optional<Frozen>> Window::take_snapshot() {
   }
   if (!pending_->cuts || complete_until_ < pending_->at) return std::optional<Frozen>();
   copy_memory();
-  Frozen frozen = collect(std::move(*pending_->cuts));
-  frozen.to = pending_->tsc;
+  Frozen frozen = collect(std::move(*pending_->cuts), pending_->tsc);
   pending_.reset();
   return std::optional(std::move(frozen));
 }
@@ -228,9 +227,7 @@ Result<Frozen> Window::finish() {
   const Tsc end(__rdtsc());
   copy_memory();
   if (!simulated_) HC_TRY_VOID(finish_sideband());
-  Frozen frozen = collect(std::move(cuts));
-  frozen.to = end;
-  return frozen;
+  return collect(std::move(cuts), end);
 }
 
 void Window::copy_memory() {
@@ -240,10 +237,10 @@ void Window::copy_memory() {
     code_.add_memory(m.placement, m.path, std::move(m.bytes));
 }
 
-Frozen Window::collect(std::vector<Cut> cuts) {
+Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
   Frozen frozen;
-  frozen.from = began_;
   frozen.info = describe();
+  frozen.info.traced = {began_, end};
   frozen.warnings = warnings();
   frozen.info.notes.insert(frozen.info.notes.end(), frozen.warnings.begin(), frozen.warnings.end());
   const auto sideband =

@@ -34,7 +34,6 @@ struct Frozen {
   std::vector<Cut> cuts;
   CodeBytes::Collected code;
   std::vector<std::string> warnings;  // of info.notes, those that whoever waits should see
-  Tsc from{0}, to{0};                 // from: when the window began; a wrapped ring begins later
 };
 
 /// Life: open(), start(), then step() again and again; snapshots in between; finish() at the end. One thread.
@@ -79,7 +78,7 @@ class Window {
   RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
   Result<void> finish_sideband();
   void copy_memory();
-  Frozen collect(std::vector<Cut> cuts);
+  Frozen collect(std::vector<Cut> cuts, Tsc end);
   SnapshotInfo describe() const;
   std::vector<std::string> warnings() const;
 

@@ -278,6 +278,8 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     HC_TRY(SharedBytes bytes, source.stream(s.id));
     stream->bytes = std::move(bytes);
     PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
+    time.traced = info.traced;
+    if (info.traced.latest != Tsc::max()) time.near = info.traced.latest;
     for (size_t i = 0; i < impl->sideband.size() && impl->clock.known && time.near == Tsc(0); ++i) {
       const SidebandRecord r = impl->sideband.record(i);
       if (r.has_time && r.time != RecordTime(0)) time.near = impl->clock.to_tsc(r.time).earliest;
