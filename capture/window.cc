@@ -129,12 +129,19 @@ void Window::store(Delivered& d) {
 }
 
 void Window::drain() {
-  sideband_->drain([this](CpuId, const perf::Record& record) {
+  std::vector<MapRecord> strangers;  // unless the fork that makes them ours is in a ring that is read later
+  sideband_->drain([&](CpuId, const perf::Record& record) {
     if (record.type == perf::kFork) tree_.expect(record);
     if (record.type != perf::kMmap2) return;
     const auto map = read_map_record(record, perf::kOurSampleType);
-    if (map && tree_.contains(map->pid)) code_.prefetch(*map);
+    if (!map) return;
+    if (tree_.contains(map->pid))
+      code_.prefetch(*map);
+    else
+      strangers.push_back(*map);
   });
+  for (const MapRecord& map : strangers)
+    if (tree_.contains(map.pid)) code_.prefetch(map);
 }
 
 void Window::deliver(RecordTime until) {

@@ -238,6 +238,7 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                   {"user_only", i.user_only},
                   {"cpu_model", Json::array({i.cpu.family, i.cpu.model, i.cpu.stepping})},
                   {"window_tsc", json_time(o.window)},
+                  {"traced_tsc", json_time(i.traced)},
                   {"scale", json_scale(o.scale)},
                   {"notes", i.notes}});
   for (const GapRow& g : o.gaps)
