@@ -88,7 +88,7 @@ TEST(Daemon, WhatIsDurableSurvivesBothAndShipsOnce) {
   ServerProcess server(kServer);
   ASSERT_TRUE(server.start()) << server.log();
   auto host = server.host("h");
-  host.bytes_per_second = 64 << 10;  // so slowly that the kill comes long before it is shipped
+  host.bytes_per_second = 256 << 10;  // so slowly that the kill comes long before it is shipped
   const std::string where = server.folder() / "kept.hcb";
   {
     DaemonProcess daemon(kDaemon, host, shop(120));

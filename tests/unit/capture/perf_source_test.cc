@@ -219,6 +219,66 @@ TEST_F(PtMachine, FreezeStopsFirstThenCopiesWhatTheHeadSays) {
                                          PERF_EVENT_IOC_DISABLE));
 }
 
+/// Writes n bytes of `value` as the hardware does: on from the head, around the end, unseen until the event stops.
+void trace(FakePerf& fake, size_t cpu, size_t n, uint8_t value) {
+  auto* ring = static_cast<uint8_t*>(fake.aux.at(cpu).data());
+  const size_t size = fake.page(cpu)->aux_size;
+  uint64_t at = fake.page(cpu)->aux_head;
+  for (; n > 0; --n, at = (at + 1) % size) ring[at] = value;
+  fake.page(cpu)->aux_head = at;
+}
+
+TEST_F(PtMachine, ASnapshotGoesOnTracingAndLaterOnesSayWhereItCut) {
+  FakePerf fake;
+  PerfSource source(fake, roots_);
+  constexpr size_t kRing = 1 << 16;
+  ASSERT_TRUE(source.prepare({PtOptions{}, kRing, {CpuId(0)}}).ok());
+  ASSERT_TRUE(source.on_started(Pid(1)).ok());
+  const auto snapshot = [&]() -> Cut {
+    EXPECT_TRUE(source.start_snapshot().ok());
+    auto cuts = source.take_snapshot();
+    EXPECT_TRUE(cuts.ok() && *cuts && (*cuts)->size() == 2u);
+    return cuts.ok() && *cuts ? std::move((**cuts)[0]) : Cut();
+  };
+  trace(fake, 0, 1000, 1);
+  const Cut first = snapshot();
+  EXPECT_EQ(first.bytes, std::vector<uint8_t>(1000, 1));
+  EXPECT_FALSE(first.info.wrapped);
+  EXPECT_TRUE(first.info.cuts.empty());
+  EXPECT_THAT(fake.controls, ElementsAre(PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE));
+
+  trace(fake, 0, 500, 2);
+  const Cut second = snapshot();
+  EXPECT_EQ(second.bytes.size(), 1500u);
+  EXPECT_THAT(second.info.cuts, ElementsAre(1000u));
+
+  trace(fake, 0, kRing - 1500 + 100, 3);  // over the end, and over the first 100 bytes
+  const Cut third = snapshot();
+  EXPECT_TRUE(third.info.wrapped);
+  ASSERT_EQ(third.bytes.size(), kRing);
+  EXPECT_THAT(third.info.cuts, ElementsAre(900u, 1400u));  // the oldest byte is ring[100]
+  EXPECT_EQ(third.bytes[899], 1);
+  EXPECT_EQ(third.bytes[900], 2);
+  EXPECT_EQ(third.bytes[1400], 3);
+
+  trace(fake, 0, 1200, 4);  // over the place of the first cut
+  const Cut fourth = snapshot();
+  EXPECT_THAT(fourth.info.cuts, ElementsAre(200u, kRing - 1200u));
+  EXPECT_EQ(fourth.bytes[199], 2);
+  EXPECT_EQ(fourth.bytes[200], 3);
+  EXPECT_EQ(fourth.bytes[kRing - 1201], 3);
+  EXPECT_EQ(fourth.bytes[kRing - 1200], 4);
+}
+
+TEST_F(PtMachine, ASnapshotNobodyAskedForIsNone) {
+  FakePerf fake;
+  PerfSource source(fake, roots_);
+  ASSERT_TRUE(source.prepare({PtOptions{}, 1 << 16, {CpuId(0)}}).ok());
+  const auto cuts = source.take_snapshot();
+  ASSERT_TRUE(cuts.ok());
+  EXPECT_FALSE(cuts->has_value());
+}
+
 TEST_F(PtMachine, TakesTheConversionFromTheMapPage) {
   FakePerf fake;
   PerfSource source(fake, roots_);
