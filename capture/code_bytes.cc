@@ -177,6 +177,13 @@ void CodeBytes::add_memory(PlacementInfo placement, const std::string& path, std
     image.memory = std::move(bytes);
     memory_.push_back(std::move(image));
   }
+  for (PlacementInfo& known : memory_placements_) {
+    if (known.pid != placement.pid || known.address != placement.address || known.length != placement.length ||
+        known.image != placement.image || known.from != placement.from)
+      continue;
+    known.to = std::max(known.to, placement.to);  // the same bytes, looked at again
+    return;
+  }
   memory_placements_.push_back(placement);
 }
 
@@ -185,6 +192,8 @@ void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
   if (!maps) return;  // it ended: what it had mapped cannot be read any more
   const std::string name = "process " + std::to_string(pid.value());
   Fd mem(::open((proc_ + "/" + std::to_string(pid.value()) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+  uint64_t copied = 0;
+  for (const CapturedImage& image : memory_) copied += image.memory.size();
   for (const MapRecord& m : *maps) {
     if (!(m.prot & PROT_EXEC) || !(m.prot & PROT_READ) || names_a_file(m.path) || m.path == "[vsyscall]") continue;
     const std::string what = name + ": " + m.path + " at 0x" + hex(m.start);
@@ -192,7 +201,7 @@ void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
       notes_.insert("image missing: memory of " + what + " may not be read (CAP_SYS_PTRACE)");
       continue;
     }
-    if (m.length > kMostPerMapping || copied_bytes_ + m.length > kMostCopied) {
+    if (m.length > kMostPerMapping || copied + m.length > kMostCopied) {
       notes_.insert("image missing: " + what + " is larger than the limit for copied memory (" +
                     std::to_string(m.length >> 20) + " MiB)");
       continue;
@@ -207,7 +216,7 @@ void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
     if (got < bytes.size()) notes_.insert("image cut short: " + what + " could not be read to its end");
     if (got == 0) continue;
     bytes.resize(got);
-    copied_bytes_ += got;
+    copied += got;
     PlacementInfo p;
     p.pid = pid;
     p.address = m.start;
@@ -217,7 +226,7 @@ void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
   }
 }
 
-CodeBytes::Collected CodeBytes::take() {
+CodeBytes::Collected CodeBytes::collect() {
   Collected out;
   std::map<std::string, int> images_by_path;
   for (const auto& [key, f] : files_)
@@ -235,7 +244,12 @@ CodeBytes::Collected CodeBytes::take() {
     image.info.build_id = to_hex(f.build_id);
     image.info.path = key.path;
     image.info.bytes = f.bytes;
-    image.file = std::move(f.fd);
+    image.file = Fd(::fcntl(f.fd.get(), F_DUPFD_CLOEXEC, 3));
+    if (!image.file.valid()) {
+      out.notes.push_back("image missing: " + key.path + ": no descriptor for it: " + std::strerror(errno));
+      --next_id;
+      continue;
+    }
     // MMAP2 records place ELF files by path and build-id; where that does not single one out, say it
     if (!f.is_elf || (images_by_path[key.path] > 1 && key.build_id.empty()))
       for (const Use& u : f.uses)
@@ -243,9 +257,11 @@ CodeBytes::Collected CodeBytes::take() {
     out.images.push_back(std::move(image));
   }
   const uint32_t first_memory = next_id;
-  for (CapturedImage& image : memory_) {
-    image.info.id = next_id++;
-    out.images.push_back(std::move(image));
+  for (const CapturedImage& image : memory_) {
+    CapturedImage& copy = out.images.emplace_back();
+    copy.info = image.info;
+    copy.info.id = next_id++;
+    copy.memory = image.memory;
   }
   for (PlacementInfo p : memory_placements_) {
     p.image += first_memory;
@@ -254,11 +270,7 @@ CodeBytes::Collected CodeBytes::take() {
   if (dropped_uses_)
     notes_.insert(std::to_string(dropped_uses_) + " mappings beyond " + std::to_string(kMostUses) +
                   " of one file were not remembered one by one");
-  out.notes.assign(notes_.begin(), notes_.end());
-  files_.clear();
-  memory_.clear();
-  memory_placements_.clear();
-  notes_.clear();
+  out.notes.insert(out.notes.end(), notes_.begin(), notes_.end());
   return out;
 }
 

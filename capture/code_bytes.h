@@ -38,7 +38,7 @@ class CodeBytes {
   void add(const MapRecord& map, RecordTime time);
 
   /// Copies executable memory that no file backs from a living process: the vdso and anonymous code. Bounded
-  /// to 64 MiB a mapping and 512 MiB in all.
+  /// to 64 MiB a mapping and 512 MiB in all; bytes that are here already count once.
   void copy_anonymous(Pid pid, RecordTime now);
   /// Memory that somebody else copied; placement.image is set here.
   void add_memory(PlacementInfo placement, const std::string& path, std::vector<uint8_t> bytes);
@@ -48,8 +48,8 @@ class CodeBytes {
     std::vector<PlacementInfo> placements;
     std::vector<std::string> notes;
   };
-  /// Everything so far, numbered from 1; this is empty afterwards.
-  Collected take();
+  /// Everything so far, numbered from 1, with descriptors of its own. A copy: the window goes on.
+  Collected collect();
 
  private:
   /// A file as a record identifies it: the same path may name different files over time.
@@ -84,7 +84,6 @@ class CodeBytes {
   std::vector<CapturedImage> memory_;
   std::vector<PlacementInfo> memory_placements_;  // image: index in memory_
   std::set<std::string> notes_;
-  uint64_t copied_bytes_ = 0;
   uint64_t dropped_uses_ = 0;
 };
 

@@ -1,17 +1,18 @@
-// hindcastd: the privileged side. Records a command into a bundle, or says what this machine can record.
+// hindcastd: the privileged side. Keeps a window and freezes it when the server says so, records a command into a bundle, or
+// says what this machine can record.
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 
 #include <CLI/CLI.hpp>
 
+#include "capture/choose_source.h"
+#include "capture/daemon.h"
 #include "capture/doctor.h"
-#include "capture/perf_source.h"
+#include "capture/perf_event.h"
 #include "capture/recorder.h"
-#include "capture/sim/sim_source.h"
 
 namespace {
 
@@ -49,39 +50,17 @@ std::optional<uint64_t> parse_size(const std::string& text) {
 
 struct Options {
   std::string output;
-  std::string source = "auto";
+  std::string config;
   std::string pt;
   std::string ring = "64M";
   std::string sideband_ring = "4M";
   std::string sideband_window = "64M";
-  std::string sim;
-  std::string truth;
+  SourceChoice source;
   double linger = 1.0;
   bool doctor = false;
   bool json = false;
   std::vector<std::string> command;
 };
-
-Result<std::unique_ptr<PtSource>> make_source(const Options& o) {
-  const auto pmu = read_pt_pmu({});
-  if (o.source == "perf" || (o.source == "auto" && pmu.ok())) {
-    if (!o.sim.empty() || !o.truth.empty())
-      return Error{Errc::usage, "--sim and --truth need --source simulated", {}, {}};
-    if (o.source == "auto") say("the CPU has Intel PT: tracing with it (--source perf)");
-    return std::unique_ptr<PtSource>(std::make_unique<PerfSource>(kernel_perf_calls()));
-  }
-  HC_TRY(sim::SimConfig config, sim::parse_sim_config(o.sim));
-  if (!o.truth.empty()) {
-    // the program may change its directory before the plugin writes
-    std::error_code error;
-    const auto path = std::filesystem::absolute(o.truth, error);
-    if (!error) std::filesystem::create_directories(path, error);
-    if (error) return Error{Errc::io, "cannot make the directory " + o.truth + ": " + error.message(), {}, {}};
-    config.truth = path.lexically_normal().string();
-  }
-  if (o.source == "auto") say("no Intel PT here: simulating it with QEMU (--source simulated)");
-  return sim::make_sim_source(config);
-}
 
 int run_doctor(const Options& o) {
   const Diagnosis diagnosis = diagnose(this_machine());
@@ -96,7 +75,8 @@ int run_doctor(const Options& o) {
 int run_record(const Options& o) {
   RecordConfig config;
   config.output = o.output;
-  config.command = o.command;
+  WindowConfig& window = config.window;
+  window.command = o.command;
   const auto size = [](const std::string& text, const char* option, uint64_t& out, bool power_of_two) {
     const auto v = parse_size(text);
     if (!v || *v < 4096 || *v > (uint64_t{1} << 40) || (power_of_two && (*v & (*v - 1)))) {
@@ -108,18 +88,18 @@ int run_record(const Options& o) {
     return true;
   };
   uint64_t sideband_ring = 0, sideband_window = 0;
-  bool good = size(o.ring, "--ring", config.ring_bytes, true);
+  bool good = size(o.ring, "--ring", window.ring_bytes, true);
   good = size(o.sideband_ring, "--sideband-ring", sideband_ring, true) && good;
   good = size(o.sideband_window, "--sideband-window", sideband_window, false) && good;
   const auto pt = parse_pt_options(o.pt);
   if (!pt) say(pt.error().text());
   if (!good || !pt) return kMisused;
-  config.pt = *pt;
-  config.sideband_ring_bytes = sideband_ring;
-  config.sideband.switch_bytes_per_cpu = config.sideband.process_bytes = sideband_window;
+  window.pt = *pt;
+  window.sideband_ring_bytes = sideband_ring;
+  window.sideband.switch_bytes_per_cpu = window.sideband.process_bytes = sideband_window;
   config.linger = std::chrono::milliseconds(static_cast<int64_t>(o.linger * 1000));
 
-  auto source = make_source(o);
+  auto source = choose_source(o.source, say);
   if (!source) return fail(source.error());
   const auto summary = record_command(**source, kernel_perf_calls(), config, say);
   if (!summary) return fail(summary.error());
@@ -127,16 +107,32 @@ int run_record(const Options& o) {
   return summary->command_ended ? summary->command.shell_status() : kDone;
 }
 
+int run_as_daemon(const Options& o) {
+  auto config = read_daemon_config(o.config);
+  if (!config) return fail(config.error());
+  if (!o.command.empty()) config->window.command = o.command;
+  if (config->window.command.empty())
+    return fail({Errc::usage, "there is nothing to keep a window over", "no window.command in " + o.config,
+                 "hindcastd --config " + o.config + " -- CMD ARGS..."});
+  auto source = choose_source(config->source, say);
+  if (!source) return fail(source.error());
+  const auto ended = run_daemon(**source, kernel_perf_calls(), *config, say);
+  return ended ? kDone : fail(ended.error());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app{"Records what programs execute. Usually started by `hindcast record` and `hindcast doctor`.",
-               "hindcastd"};
+  CLI::App app{
+      "Records what programs execute: with --config as a service of this host; otherwise usually started by\n"
+      "`hindcast record` and `hindcast doctor`.",
+      "hindcastd"};
   app.footer(
       "Examples:\n"
       "  hindcastd --record ls.hcb -- ls -l\n"
       "  hindcastd --record out.hcb --source simulated --pt tsc,mtc,cyc,noretcomp -- ./server --port 8080\n"
+      "  hindcastd --config /etc/hindcast/hindcastd.toml -- ./server --port 8080\n"
       "  hindcastd --doctor\n\n"
       "Exit status: that of the command (128 + N when signal N killed it; 0 when it still runs), 1 when the recording\n"
       "failed: then no file is made and the reason is printed, 2 when misused. How the command ended is in the "
@@ -144,9 +140,14 @@ int main(int argc, char** argv) {
       "Signals are passed on to the command; a second INT, TERM, HUP or QUIT ends the recording and leaves it "
       "running.");
   auto* record = app.add_option("--record", o.output, "record CMD into this bundle file")->type_name("FILE");
-  auto* doctor = app.add_flag("--doctor", o.doctor, "say what this machine can record")->excludes(record);
+  auto* daemon =
+      app.add_option("--config", o.config, "keep a window as this file says, and freeze it when the server asks")
+          ->type_name("FILE")
+          ->excludes(record);
+  auto* doctor =
+      app.add_flag("--doctor", o.doctor, "say what this machine can record")->excludes(record)->excludes(daemon);
   app.add_flag("--json", o.json, "with --doctor: for programs")->needs(doctor);
-  app.add_option("--source", o.source, "where PT comes from: real if the CPU has it, else simulated")
+  app.add_option("--source", o.source.source, "where PT comes from: real if the CPU has it, else simulated")
       ->check(CLI::IsMember({"auto", "perf", "simulated"}))
       ->capture_default_str();
   app.add_option("--pt", o.pt, "PT options by the kernel's names: tsc,mtc,mtc_period=3,cyc,noretcomp,psb_period=3,...");
@@ -161,8 +162,8 @@ int main(int argc, char** argv) {
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
-  app.add_option("--sim", o.sim, "knobs of the simulator")->type_name("KNOBS");
-  app.add_option("--truth", o.truth, "where the simulator writes what was really executed")->type_name("DIR");
+  app.add_option("--sim", o.source.sim, "knobs of the simulator")->type_name("KNOBS");
+  app.add_option("--truth", o.source.truth, "where the simulator writes what was really executed")->type_name("DIR");
   app.add_option("command", o.command, "the command to record, after --")->type_name("CMD ARGS...");
   app.positionals_at_end();
   try {
@@ -173,8 +174,9 @@ int main(int argc, char** argv) {
     return help ? kDone : kMisused;
   }
   if (o.doctor) return run_doctor(o);
+  if (!o.config.empty()) return run_as_daemon(o);
   if (o.output.empty() || o.command.empty()) {
-    say("nothing to do: give --record FILE -- CMD, or --doctor (--help explains)");
+    say("nothing to do: give --config FILE, --record FILE -- CMD, or --doctor (--help explains)");
     return kMisused;
   }
   return run_record(o);

@@ -13,8 +13,11 @@ namespace hindcast::capture {
 namespace {
 
 constexpr size_t kRecordRing = size_t{64} << 10;
-constexpr size_t kMostRecords = size_t{4} << 20;  // AUX records kept per CPU; one comes per freeze and per schedule-in
-constexpr size_t kTailLookedAt = 4096;            // of a ring, for the first wrap: PSB periods put bytes in any page
+constexpr size_t kMostRecords = size_t{4}
+                                << 20;  // the newest AUX records of a CPU; one comes per freeze and per schedule-in
+constexpr size_t kMostCuts = 1000;
+constexpr size_t kBytesBeforeCut = 64;
+constexpr size_t kTailLookedAt = 4096;  // of a ring, for the first wrap: PSB periods put bytes in any page
 
 }  // namespace
 
@@ -30,13 +33,34 @@ RingCopy copy_overwritten_ring(ByteSpan ring, uint64_t head) {
   return out;
 }
 
+RingCut mark_cut(ByteSpan ring, uint64_t head) {
+  RingCut cut;
+  if (ring.empty()) return cut;
+  cut.at = head % ring.size();
+  const size_t n = std::min<size_t>(kBytesBeforeCut, ring.size());
+  for (size_t i = 0; i < n; ++i) cut.before.push_back(ring[(cut.at + ring.size() - n + i) % ring.size()]);
+  return cut;
+}
+
+std::vector<uint64_t> surviving_cuts(ByteSpan ring, uint64_t head, const RingCopy& copy, std::vector<RingCut>& cuts) {
+  std::erase_if(cuts, [&](const RingCut& c) { return mark_cut(ring, c.at).before != c.before; });
+  std::vector<uint64_t> offsets;
+  for (const RingCut& c : cuts) {
+    const uint64_t offset = copy.wrapped ? (c.at + ring.size() - head % ring.size()) % ring.size() : c.at;
+    if (offset > 0 && offset < copy.bytes.size()) offsets.push_back(offset);
+  }
+  std::sort(offsets.begin(), offsets.end());
+  offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
+  return offsets;
+}
+
 PerfSource::PerfSource(PerfCalls& calls, MachineRoots roots) : calls_(calls), roots_(std::move(roots)) {}
 
 Result<PerfSource::CpuTrace> PerfSource::open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes) {
   const std::string object = "CPU " + std::to_string(cpu.value()) + ": intel_pt";
   auto ring = SidebandRing::open(calls_, attr, -1, static_cast<int>(cpu.value()), kRecordRing, object);
   if (!ring) return std::move(ring).error();
-  CpuTrace t{cpu, std::move(ring).value(), {}, {}, 0, 0, 0};
+  CpuTrace t{cpu, std::move(ring).value(), {}, {}, {}, 0, 0, 0};
   perf_event_mmap_page* page = t.ring.page();
   page->aux_offset = page->data_offset + page->data_size;
   page->aux_size = aux_bytes;
@@ -120,7 +144,8 @@ void PerfSource::drain(CpuTrace& t) {
       t.partial += (flags & perf::kAuxPartial) != 0;
       t.collisions += (flags & perf::kAuxCollision) != 0;
     }
-    if (t.records.size() + bytes.size() <= kMostRecords) t.records.insert(t.records.end(), bytes.begin(), bytes.end());
+    t.records.push({}, bytes);
+    while (t.records.bytes() > kMostRecords) t.records.pop();
   });
 }
 
@@ -129,7 +154,7 @@ Result<void> PerfSource::poll() {
   return {};
 }
 
-Result<std::vector<Cut>> PerfSource::freeze() {
+Result<std::vector<Cut>> PerfSource::stop_and_copy() {
   for (CpuTrace& t : traces_) HC_TRY_VOID(t.ring.disable());
   if (!traces_.empty()) clock_ = read_tsc_conversion(traces_.front().ring.page());
   std::vector<Cut> cuts;
@@ -144,22 +169,35 @@ Result<std::vector<Cut>> PerfSource::freeze() {
     pt.info.bytes = copy.bytes.size();
     pt.info.ring_bytes = t.aux.size();
     pt.info.wrapped = copy.wrapped;
+    pt.info.cuts = surviving_cuts(t.aux.bytes(), head, copy, t.cuts);
     pt.bytes = std::move(copy.bytes);
     cuts.push_back(std::move(pt));
     Cut records;
     records.info.kind = StreamKind::sideband;
     records.info.cpu = t.cpu;
     records.info.sample_type = perf::kOurSampleType;
-    records.info.bytes = t.records.size();
-    records.bytes = std::move(t.records);
+    t.records.each([&records](const OrderKey&, ByteSpan bytes) {
+      records.bytes.insert(records.bytes.end(), bytes.begin(), bytes.end());
+    });
+    records.info.bytes = records.bytes.size();
     cuts.push_back(std::move(records));
-    const std::string cpu = "CPU " + std::to_string(t.cpu.value()) + ": ";
-    if (t.truncated) notes_.push_back(cpu + "the kernel cut the trace short " + std::to_string(t.truncated) + " times");
-    if (t.partial) notes_.push_back(cpu + "the trace has " + std::to_string(t.partial) + " holes (a guest took PT)");
-    if (t.collisions)
-      notes_.push_back(cpu + std::to_string(t.collisions) + " collisions with another user of the ring");
+    t.cuts.push_back(mark_cut(t.aux.bytes(), head));
+    if (t.cuts.size() > kMostCuts) t.cuts.erase(t.cuts.begin());
   }
   return cuts;
+}
+
+Result<std::vector<Cut>> PerfSource::freeze() { return stop_and_copy(); }
+
+Result<void> PerfSource::start_snapshot() {
+  auto cuts = stop_and_copy();
+  // Whatever went wrong with one CPU, the window goes on.
+  Result<void> failed;
+  for (CpuTrace& t : traces_)
+    if (auto r = t.ring.enable(); !r.ok() && failed.ok()) failed = std::move(r);
+  if (!cuts.ok()) return std::move(cuts).error();
+  if (failed.ok()) snapshot_ = std::move(cuts).value();
+  return failed;
 }
 
 void PerfSource::describe(SnapshotInfo& info) const {
@@ -168,6 +206,15 @@ void PerfSource::describe(SnapshotInfo& info) const {
   info.record_clock = "perf";
   info.user_only = true;
   info.notes.insert(info.notes.end(), notes_.begin(), notes_.end());
+  for (const CpuTrace& t : traces_) {
+    const std::string cpu = "CPU " + std::to_string(t.cpu.value()) + ": ";
+    const auto count = [&](uint64_t n, const std::string& before, const std::string& behind) {
+      if (n) info.notes.push_back(cpu + before + std::to_string(n) + behind);
+    };
+    count(t.truncated, "the kernel cut the trace short ", " times");
+    count(t.partial, "the trace has ", " holes (a guest took PT)");
+    count(t.collisions, "", " collisions with another user of the ring");
+  }
 }
 
 }  // namespace hindcast::capture

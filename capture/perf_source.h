@@ -7,6 +7,7 @@
 #include "capture/perf_event.h"
 #include "capture/pt_caps.h"
 #include "capture/pt_source.h"
+#include "capture/record_fifo.h"
 #include "capture/sideband_ring.h"
 
 namespace hindcast::capture {
@@ -22,6 +23,16 @@ struct RingCopy {
 };
 RingCopy copy_overwritten_ring(ByteSpan ring, uint64_t head);
 
+/// Where a freeze stopped in a ring that was written on afterwards, and the bytes in front of that place: while they are
+/// still there, so is the place.
+struct RingCut {
+  uint64_t at = 0;  // offset in the ring
+  std::vector<uint8_t> before;
+};
+RingCut mark_cut(ByteSpan ring, uint64_t head);
+/// The cuts that are left, as offsets in copy.bytes, which was made of this ring and head; the others are removed.
+std::vector<uint64_t> surviving_cuts(ByteSpan ring, uint64_t head, const RingCopy& copy, std::vector<RingCut>& cuts);
+
 /// Traces user code on every CPU. Cannot run without Intel PT: prepare() says so.
 class PerfSource : public PtSource {
  public:
@@ -36,6 +47,10 @@ class PerfSource : public PtSource {
   void sideband_complete_until(RecordTime) override {}
   /// Empties the small rings in which the kernel tells about the big ones.
   Result<void> poll() override;
+  /// All CPUs stop, are copied, and go on: what ran meanwhile is not in any cut. The kernel need not send a PSB then, so
+  /// later cuts say where this one was.
+  Result<void> start_snapshot() override;
+  Result<std::optional<std::vector<Cut>>> take_snapshot() override { return std::exchange(snapshot_, std::nullopt); }
   /// One PT cut per CPU, and one sideband cut per CPU with the AUX, ITRACE_START and LOST records of its PT event.
   Result<std::vector<Cut>> freeze() override;
   void describe(SnapshotInfo& info) const override;
@@ -46,17 +61,20 @@ class PerfSource : public PtSource {
     CpuId cpu;
     SidebandRing ring;  // of the PT event itself
     Mapping aux;
-    std::vector<uint8_t> records;
+    RecordFifo records;  // of the PT event, the newest
+    std::vector<RingCut> cuts;
     uint64_t truncated = 0, partial = 0, collisions = 0;
   };
   Result<CpuTrace> open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes);
   void drain(CpuTrace& trace);
+  Result<std::vector<Cut>> stop_and_copy();
 
   PerfCalls& calls_;
   MachineRoots roots_;
   PtCpu cpu_;
   std::vector<CpuTrace> traces_;
   TscConversion clock_;
+  std::optional<std::vector<Cut>> snapshot_;
   std::vector<std::string> notes_;
 };
 

@@ -1,6 +1,7 @@
 // A source of PT: the kernel's intel_pt PMU, or the simulator. The recorder drives either through this one interface.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,9 +21,9 @@ struct PtSourceConfig {
 /// What should happen to a sideband record that the source was shown.
 enum class RecordFate : uint8_t { keep, drop };
 
-/// Life: create, then prepare(), then the recorder starts its command (wrapped by command()), calls poll() often and
-/// on_record() for every sideband record in time order per CPU, and freeze() once the window should be taken.
-/// One thread of the caller.
+/// Life: create, then prepare(), then the caller starts its command (wrapped by command()), calls poll() often and on_record()
+/// for every sideband record in time order per CPU. start_snapshot() and take_snapshot() take the window as it is, as often
+/// as wanted; freeze() takes it once and for all. One thread of the caller.
 class PtSource {
  public:
   virtual ~PtSource() = default;
@@ -45,7 +46,13 @@ class PtSource {
   /// A bounded amount of work; called every few milliseconds. Errors end the recording with what there is.
   virtual Result<void> poll() = 0;
 
-  /// Stops tracing and takes a Cut of each ring. info.id is left 0 for the recorder to number.
+  /// Asks for a Cut of each ring as of now; tracing goes on. One at a time. Errors: what freeze() says.
+  virtual Result<void> start_snapshot() = 0;
+  /// What start_snapshot() asked for, cuts as freeze() gives them; nothing yet: poll() on. It comes within seconds, whatever
+  /// the traced programs do.
+  virtual Result<std::optional<std::vector<Cut>>> take_snapshot() = 0;
+
+  /// Stops tracing and takes a Cut of each ring. info.id is left 0 for the caller to number.
   virtual Result<std::vector<Cut>> freeze() = 0;
 
   /// Fills what only the source knows: cpu, clock, record_clock, notes.

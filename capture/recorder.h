@@ -6,20 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "capture/child.h"
-#include "capture/perf_event.h"
-#include "capture/pt_source.h"
-#include "capture/sideband_store.h"
+#include "capture/window.h"
 
 namespace hindcast::capture {
 
 struct RecordConfig {
-  std::string output;                // where the bundle goes
-  std::vector<std::string> command;  // not empty
-  PtOptions pt;
-  uint64_t ring_bytes = uint64_t{64} << 20;      // of PT, per CPU; a power of two pages
-  size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
-  SidebandBudget sideband;
+  std::string output;  // where the bundle goes
+  WindowConfig window;
   std::chrono::milliseconds linger{1000};  // for processes that outlive the command
 };
 
@@ -45,11 +38,5 @@ struct RecordSummary {
 /// no file was made.
 Result<RecordSummary> record_command(PtSource& source, PerfCalls& calls, const RecordConfig& config,
                                      const std::function<void(const std::string&)>& say);
-
-/// Words as a shell would read them back.
-std::string shell_quoted(const std::vector<std::string>& words);
-
-/// "12.3 MiB".
-std::string human_bytes(uint64_t bytes);
 
 }  // namespace hindcast::capture

@@ -94,7 +94,7 @@ void SidebandStore::fold_oldest() {
   }
 }
 
-std::vector<Cut> SidebandStore::take_streams(const std::vector<CpuId>& cpus, std::vector<Cut> extra) {
+std::vector<Cut> SidebandStore::streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra) const {
   std::vector<Cut> out;
   const auto add_stream = [&](CpuId cpu) -> Cut& {
     Cut& cut = out.emplace_back();
@@ -133,10 +133,8 @@ std::vector<Cut> SidebandStore::take_streams(const std::vector<CpuId>& cpus, std
     }
     std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.key < b.key; });
     for (const Piece& p : pieces) cut.bytes.insert(cut.bytes.end(), p.bytes.begin(), p.bytes.end());
-    cpus_.erase(id);
   }
   for (Cut& cut : out) cut.info.bytes = cut.bytes.size();
-  process_bytes_ = 0;
   return out;
 }
 

@@ -33,8 +33,8 @@ class SidebandStore {
 
   /// The whole window as streams, without numbers: the checkpoint first (cpu = kNoCpu), then one stream per
   /// CPU in `cpus`, also when it is empty. extra: streams of records from elsewhere, merged into their CPU's
-  /// by time.
-  std::vector<Cut> take_streams(const std::vector<CpuId>& cpus, std::vector<Cut> extra);
+  /// by time. A copy: the window goes on.
+  std::vector<Cut> streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra) const;
 
   uint64_t evicted_switches() const { return evicted_switches_; }
   uint64_t folded_records() const { return folded_; }

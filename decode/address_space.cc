@@ -176,6 +176,26 @@ void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
   space.changes.push_back(std::move(c));
 }
 
+void AddressSpaces::records_lost(RecordTime from, RecordTime to) {
+  for (auto& [pid, space] : spaces_) {
+    // Those that were there before have forks without a time: perf makes such up from /proc.
+    if (space.parent == kNoPid || space.forked == RecordTime(0) || space.forked > to) continue;
+    const RecordTime at = std::max(from, space.forked);
+    if (space.execed && *space.execed >= space.forked && *space.execed <= at) continue;
+    space.execed = at;
+    Change c;
+    c.time = at;
+    c.base = std::make_shared<const Layout>();
+    const auto later = std::upper_bound(space.changes.begin(), space.changes.end(), at,
+                                        [](RecordTime t, const Change& change) { return t < change.time; });
+    space.changes.insert(later, std::move(c));
+    space.cached.clear();
+    space.cached_count = 0;
+    space.now.clear();
+    for (const Change& change : space.changes) apply(space.now, change);
+  }
+}
+
 const AddressSpaces::Layout& AddressSpaces::layout_after(Space& space, size_t count) {
   if (count == space.changes.size()) return space.now;
   if (count < space.cached_count) {

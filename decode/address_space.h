@@ -46,6 +46,10 @@ class AddressSpaces {
   void map(RecordTime time, Tid by, const MapRecord& record);
   void exec(RecordTime time, Tid by, Pid pid);
   void fork(RecordTime time, Pid parent, Pid child);
+  /// Records of [from, to] are missing. A child that was not seen to exec before may have done so in there, and nothing that
+  /// it had from its parent is known to be its own any more: code of another program would decode to a wrong path.
+  /// Once it has exec'd, or been a process of its own all the time, it is trusted to go on with what it has.
+  void records_lost(RecordTime from, RecordTime to);
 
   /// What a thread may have run in a stretch of user execution that began at `begun` at the latest and ended at `ended`
   /// at the latest. Its own changes happen in the kernel, so those after the begin are after the stretch; other threads

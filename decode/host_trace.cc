@@ -25,6 +25,7 @@ class SidebandPass {
       for (auto& [c, builder] : builders_)
         if (cpu == kNoCpu || c == cpu) builder.lost_from(d.after);
       any_lost = true;
+      host_.spaces.records_lost(d.after, RecordTime::max());
       gap(GapCause::cut, cpu, d.stream, d.after, RecordTime::max(), d.bytes,
           "sideband of stream " + std::to_string(d.stream) + " is unreadable from byte " + std::to_string(d.offset) +
               " on: " + (d.bytes != 0 ? "a record is longer than what is left" : "what followed is lost"));
@@ -126,8 +127,10 @@ class SidebandPass {
       for (auto& [cpu, builder] : builders_) builder.add(r);
     const auto before = last_in_stream_.find(r.stream);
     open_lost_[r.stream] = host_.gaps.size();
-    gap(GapCause::sideband_lost, r.cpu, r.stream, before == last_in_stream_.end() ? RecordTime(0) : before->second,
-        r.time, l.count, "the kernel dropped " + std::to_string(l.count) + " sideband records");
+    const RecordTime from = before == last_in_stream_.end() ? RecordTime(0) : before->second;
+    host_.spaces.records_lost(from, r.time);
+    gap(GapCause::sideband_lost, r.cpu, r.stream, from, r.time, l.count,
+        "the kernel dropped " + std::to_string(l.count) + " sideband records");
   }
   void on(const SidebandRecord& r, const AuxRecord& a) {
     const uint64_t bad = a.flags & (perf::kAuxTruncated | perf::kAuxPartial | perf::kAuxCollision);
@@ -275,6 +278,8 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     HC_TRY(SharedBytes bytes, source.stream(s.id));
     stream->bytes = std::move(bytes);
     PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
+    time.traced = info.traced;
+    if (info.traced.latest != Tsc::max()) time.near = info.traced.latest;
     for (size_t i = 0; i < impl->sideband.size() && impl->clock.known && time.near == Tsc(0); ++i) {
       const SidebandRecord r = impl->sideband.record(i);
       if (r.has_time && r.time != RecordTime(0)) time.near = impl->clock.to_tsc(r.time).earliest;

@@ -212,6 +212,11 @@ class TimeMapBuilder {
 
 TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts) {
   TimeMapBuilder builder(config);
+  const auto finish = [&] {
+    TimeMap map = builder.finish(trace.size());
+    map.outer_ = config.traced;
+    return map;
+  };
   PacketScan scan(trace, cuts);
   Packet packet;
   LostRange range;
@@ -224,15 +229,17 @@ TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<con
         builder.lost(range);
         break;
       case PacketScan::Found::end:
-        return builder.finish(trace.size());
+        return finish();
     }
   }
 }
 
 TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
-  TscInterval interval = TscInterval::unknown();
+  TscInterval interval = outer_;
   if (const auto low = lower_.at_or_before(first)) interval.earliest = Tsc(*low);
   if (const auto high = upper_.at_or_after(last)) interval.latest = Tsc(*high);
+  // Whoever stated the outer bounds was wrong, then.
+  if (interval.earliest > interval.latest) return {interval.earliest, std::max(interval.earliest, interval.latest)};
   return interval;
 }
 

@@ -37,6 +37,7 @@ struct PtTimeConfig {
   uint8_t mtc_period = 0;  // MTC payload = CTC[mtc_period + 7 : mtc_period]
   Tsc near{0};             // a TSC of the host within 2^55 ticks of the stream gives the 8 bits that a TSC packet
                            // lacks; 0: they are zero until the 56 bits wrap
+  TscInterval traced = TscInterval::unknown();  // the stream was made in this time
 
   static PtTimeConfig from(const PtCpu& cpu, const PtOptions& options) {
     PtTimeConfig c;
@@ -107,6 +108,7 @@ class TimeMap {
   TimeSteps lower_;  // from this packet on, events happened at or after the value
   TimeSteps upper_;  // up to this packet, events happened at or before the value
   uint64_t readings_ = 0, contradictions_ = 0;
+  TscInterval outer_ = TscInterval::unknown();  // where no packet gives a bound
 };
 
 }  // namespace hindcast::decode

@@ -313,9 +313,12 @@ class ThreadCursor final : public FlowCursor {
   }
 
   void take_losses(Tsc before) {
-    // What is lost behind a stretch may have begun no earlier than it.
-    while (!losses_.empty() && (losses_.front().event.time.earliest < before || before == Tsc::max() ||
-                                losses_.front().event.time.earliest == Tsc::min())) {
+    while (!losses_.empty()) {
+      const Event& e = losses_.front().event;
+      const Tsc from = e.time.earliest;
+      // What a ring no longer held came before what it does. Other losses may lie behind a stretch that begins no later.
+      const bool first = e.cause == GapCause::not_captured ? from <= before : from < before;
+      if (!first && before != Tsc::max() && from != Tsc::min()) return;
       ready_.push_back(losses_.front());
       losses_.pop_front();
     }

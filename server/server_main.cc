@@ -1,7 +1,5 @@
 // hindcast-server: receives what hosts froze, keeps it, and answers questions about it.
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <climits>
@@ -14,6 +12,7 @@
 #include "hindcast/fd.h"
 #include "server/service/server.h"
 #include "transport/keys.h"
+#include "transport/service_notify.h"
 
 namespace {
 
@@ -34,20 +33,6 @@ void say(const std::string& line) {
 int fail(const Error& error) {
   say(error.text());
   return error.code == Errc::usage ? 2 : 1;
-}
-
-/// Tells systemd (Type=notify, sd_notify(3)); nothing to do when another started us.
-void notify(const char* state) {
-  const char* path = std::getenv("NOTIFY_SOCKET");
-  sockaddr_un to{};
-  to.sun_family = AF_UNIX;
-  if (!path || std::strlen(path) >= sizeof to.sun_path) return;
-  std::strcpy(to.sun_path, path);
-  if (to.sun_path[0] == '@') to.sun_path[0] = '\0';
-  const Fd s(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const socklen_t length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-  if (s.valid())
-    (void)!::sendto(s.get(), state, std::strlen(state), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&to), length);
 }
 
 std::string beside(const std::string& name) {
@@ -79,7 +64,7 @@ int run(const std::string& config_file) {
   auto server = server::Server::start(*config, beside("hindcast"), say);
   if (!server.ok()) return fail(server.error());
   say("listening: transport " + (*server)->transport_endpoint() + ", http " + (*server)->http_url());
-  notify("READY=1");
+  transport::notify_service("READY=1");
   for (;;) {
     (*server)->tick();
     const timespec some_seconds{5, 0};
@@ -90,7 +75,7 @@ int run(const std::string& config_file) {
       break;
     }
   }
-  notify("STOPPING=1");
+  transport::notify_service("STOPPING=1");
   say("stopping");
   if (!(*server)->stop()) {
     // What is durable is so already; the next start takes up the rest.

@@ -46,8 +46,8 @@ std::string list(const std::deque<uint64_t>& ips) {
 
 class Comparison {
  public:
-  Comparison(DecodedSequence& decoded, const TruthSequence& truth)
-      : decoded_(decoded), at_(truth.clone()), tail_(truth.uncertain_tail()) {}
+  Comparison(DecodedSequence& decoded, const TruthSequence& truth, Tsc frozen)
+      : decoded_(decoded), at_(truth.clone()), tail_(truth.uncertain_tail()), frozen_(frozen) {}
 
   CompareResult run() {
     const bool fine = direct() && stretches();
@@ -58,9 +58,13 @@ class Comparison {
       const uint64_t end = index_;
       std::deque<uint64_t> next;
       uint64_t rest = 0;
-      for (uint64_t ip = 0; at_->next(ip); ++rest)
+      bool later = false;  // and so is all that follows
+      for (uint64_t ip = 0; at_->next(ip); ++index_) {
+        later = later || ran_later();
+        if (later) continue;
+        ++rest;
         if (next.size() < kContext) next.push_back(ip);
-      index_ += rest;
+      }
       if (rest > tail_)
         r_.result.difference = "the decoded flow ends at instruction " + std::to_string(end) +
                                " without a gap\n  truth     goes on for " + std::to_string(rest) +
@@ -123,6 +127,9 @@ class Comparison {
     }
     return true;
   }
+
+  /// What at_ gave last may have run after the trace was taken.
+  bool ran_later() const { return frozen_ != Tsc::max() && at_->when().latest >= frozen_; }
 
   /// By how many ticks a decoded interval excludes the true one.
   static uint64_t outside(const TscInterval& decoded, const TscInterval& truth) {
@@ -197,7 +204,7 @@ class Comparison {
   /// in a gap has one place only, the truth's end.
   bool find(const Stretch& s, bool last) {
     const uint64_t from = index_;
-    if (last) {
+    if (last && frozen_ == Tsc::max()) {
       uint64_t left = 0;
       const auto rest = at_->clone();
       for (uint64_t ip = 0; rest->next(ip);) ++left;
@@ -261,14 +268,15 @@ class Comparison {
   DecodedSequence& decoded_;
   std::unique_ptr<TruthSequence> at_;
   const uint64_t tail_;
+  const Tsc frozen_;
   uint64_t index_ = 0;  // of the next instruction in at_
   State r_;
 };
 
 }  // namespace
 
-CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth) {
-  return Comparison(decoded, truth).run();
+CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth, Tsc frozen) {
+  return Comparison(decoded, truth, frozen).run();
 }
 
 }  // namespace hindcast::server

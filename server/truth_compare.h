@@ -54,6 +54,7 @@ struct CompareResult {
 /// in a gap, its last stretch must end where the truth ends. Stretches are found by a 61-bit rolling hash. Times are
 /// compared for every block up to the first gap, and for up to 65,536 of each stretch behind it.
 /// Cost: O(decoded + truth); memory does not grow with either.
-CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth);
+///   frozen  the trace was taken then and the program went on: what ran at or after it need not be decoded. max(): it ended
+CompareResult compare_with_truth(DecodedSequence& decoded, const TruthSequence& truth, Tsc frozen = Tsc::max());
 
 }  // namespace hindcast::server

@@ -36,7 +36,7 @@ void count_stream(OpenSnapshot& snapshot, const StreamInfo& info, Resync resync,
   }
 }
 
-/// A thread's flow as the pieces that are compared.
+/// A thread's flow as the pieces that are compared. No cursor: nothing of it.
 class ThreadPieces : public DecodedSequence {
  public:
   ThreadPieces(const OpenSnapshot& snapshot, std::unique_ptr<decode::FlowCursor> cursor,
@@ -46,7 +46,7 @@ class ThreadPieces : public DecodedSequence {
   bool next(DecodedPiece& out) override {
     while (true) {
       if (at_ == held_) {
-        held_ = cursor_->next(buffer_);
+        held_ = cursor_ ? cursor_->next(buffer_) : 0;
         at_ = 0;
         if (held_ == 0) return false;
         seen_(buffer_[held_ - 1].event);
@@ -94,17 +94,21 @@ VerifyReport::Thread compare_thread(const OpenSnapshot& snapshot, const TruthFol
   FlowQuestion question;
   question.tid = tid;
   question.resync = resync;
+  // A snapshot of a window that goes on: its programs ran on, and threads began.
+  const SnapshotInfo& recorded = snapshot.overview.info;
+  const Tsc frozen = recorded.incident.empty() ? Tsc::max() : recorded.traced.latest;
   auto cursor = open_cursor(snapshot, question);
-  if (!cursor.ok()) {
+  const bool began_later = !cursor.ok() && cursor.error().code == Errc::not_found && frozen != Tsc::max();
+  if (!cursor.ok() && !began_later) {
     row.difference = cursor.error().what;
     return row;
   }
   const TscInterval window = snapshot.overview.window;
-  ThreadPieces pieces(snapshot, std::move(cursor).value(), [&](const Event& e) {
+  ThreadPieces pieces(snapshot, began_later ? nullptr : std::move(cursor).value(), [&](const Event& e) {
     if (progress && !window.is_unknown() && e.time.latest >= window.earliest && e.time.latest <= window.latest)
       progress(e.time.latest.value() - window.earliest.value(), window.latest.value() - window.earliest.value());
   });
-  CompareResult result = compare_with_truth(pieces, *sequence);
+  CompareResult result = compare_with_truth(pieces, *sequence, frozen);
   row.counts = pieces.counts();
   row.decoded = result.decoded;
   row.truth = result.truth;

@@ -290,6 +290,8 @@ std::string manifest_text(const SnapshotInfo& info) {
             {"incident", text_json(info.incident)},
             {"command", text_json(info.command)},
             {"created_unix_ns", info.created_unix_ns}};
+  if (info.traced.earliest != Tsc::min()) head["traced_from_tsc"] = info.traced.earliest.value();
+  if (info.traced.latest != Tsc::max()) head["traced_to_tsc"] = info.traced.latest.value();
   const PtOptions& o = info.pt;
   head["pt"] = Json{{"pt", o.pt},
                     {"branch", o.branch},
@@ -365,6 +367,9 @@ Result<ParsedManifest> parse_manifest(std::string_view text) {
     read_text(j, "incident", info.incident);
     read_text(j, "command", info.command);
     read_number(j, "created_unix_ns", info.created_unix_ns);
+    read_number(j, "traced_from_tsc", info.traced.earliest);
+    read_number(j, "traced_to_tsc", info.traced.latest);
+    if (info.traced.earliest > info.traced.latest) throw Bad("tracing ends before it begins");
     read_pt(object_of(j, "pt"), info.pt);
     read_cpu(object_of(j, "cpu"), info.cpu);
     read_clock(object_of(j, "clock"), info.clock);

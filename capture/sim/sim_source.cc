@@ -30,7 +30,8 @@ constexpr uint64_t kMaxRingWords = uint64_t{1} << 26;
 constexpr uint64_t kMaxMemoryCopy = uint64_t{64} << 20;
 constexpr uint64_t kMaxMemoryCopies = uint64_t{1} << 30;  // together
 constexpr size_t kMaxThreads = 65536;
-constexpr size_t kKeptProcesses = 512;  // whose connection has ended, for children that still refer to their blocks
+constexpr double kLongestSnapshotWait = 3;  // seconds
+constexpr size_t kKeptProcesses = 512;      // whose connection has ended, for children that still refer to their blocks
 
 /// What the caller's thread tells the worker.
 struct Told {
@@ -131,6 +132,8 @@ class SimSource final : public PtSource {
   RecordFate on_record(CpuId ring, perf::Record& record, std::span<uint8_t> whole) override;
   void sideband_complete_until(RecordTime t) override;
   Result<void> poll() override;
+  Result<void> start_snapshot() override;
+  Result<std::optional<std::vector<Cut>>> take_snapshot() override;
   Result<std::vector<Cut>> freeze() override;
   void describe(SnapshotInfo& info) const override;
   std::vector<MemoryCopy> take_memory_copies() override;
@@ -153,10 +156,13 @@ class SimSource final : public PtSource {
   void note(const std::string& text);
   void note_error(const Error& error) { note("simulator: " + error.text()); }
   void stop();
+  void snapshot_when_due(uint64_t now);
+  std::vector<Cut> cuts_of_rings();
 
   SimConfig config_;
   PtSourceConfig source_config_;
   PtCpu cpu_;
+  uint64_t tsc_hz_ = 0;  // as it was when the simulation began
   std::string qemu_, plugin_, program_;
   RecordFilter filter_;
 
@@ -166,6 +172,9 @@ class SimSource final : public PtSource {
   std::vector<MemoryCopy> copies_;
   uint64_t copied_bytes_ = 0;
   std::vector<std::string> notes_;
+  std::vector<std::string> counts_;  // notes as of the last cut
+  uint64_t snapshot_at_ = 0;         // TSC; 0: nobody waits for one
+  std::optional<std::vector<Cut>> snapshot_;
   TscFit fit_;
 
   // the worker's, and after stop() the caller's
@@ -209,12 +218,13 @@ Result<void> SimSource::prepare(const PtSourceConfig& config) {
     return Error{
         Errc::unavailable, "cannot relate the TSC to CLOCK_MONOTONIC_RAW", "the clock does not advance",
         "check that the clock source is tsc: /sys/devices/system/clocksource/clocksource0/current_clocksource"};
-  cpu_ = simulated_cpu(fit_.tsc_hz());
+  tsc_hz_ = fit_.tsc_hz();
+  cpu_ = simulated_cpu(tsc_hz_);
 
   MergeConfig m;
   m.encoder.pt = config.pt;
   m.encoder.cpu = cpu_;
-  m.encoder.tsc_hz = fit_.tsc_hz();
+  m.encoder.tsc_hz = tsc_hz_;
   m.encoder.ring_bytes = config.ring_bytes;
   m.encoder.start_tsc = __rdtsc();
   m.encoder.seed = config_.seed;
@@ -425,7 +435,40 @@ bool SimSource::work_once(int timeout_ms) {
     }
   }
   horizon_ = std::max(horizon_, horizon);
-  return merge_->work(horizon_, now);
+  const bool any = merge_->work(horizon_, now);
+  snapshot_when_due(now);
+  return any;
+}
+
+void SimSource::snapshot_when_due(uint64_t now) {
+  uint64_t at = 0;
+  {
+    std::lock_guard lock(mutex_);
+    at = snapshot_at_;
+  }
+  if (at == 0) return;
+  if (merge_->encoded_until() < at) {
+    if (now < at + static_cast<uint64_t>(kLongestSnapshotWait * static_cast<double>(tsc_hz_))) return;
+    note("a thread had not said in time what it ran until the freeze: that is missing from the end of the trace");
+  }
+  merge_->cut(at);
+  std::vector<Cut> cuts = cuts_of_rings();
+  std::lock_guard lock(mutex_);
+  snapshot_ = std::move(cuts);
+  snapshot_at_ = 0;
+}
+
+Result<void> SimSource::start_snapshot() {
+  if (!merge_) return Error{Errc::usage, "the simulator was not prepared", {}, {}};
+  std::lock_guard lock(mutex_);
+  snapshot_.reset();
+  snapshot_at_ = __rdtsc();
+  return {};
+}
+
+Result<std::optional<std::vector<Cut>>> SimSource::take_snapshot() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(snapshot_, std::nullopt);
 }
 
 void SimSource::work_loop() {
@@ -450,7 +493,13 @@ Result<std::vector<Cut>> SimSource::freeze() {
     end = fit_.to_tsc(complete_until_);
   }
   merge_->finish(end ? end : __rdtsc());
+  return cuts_of_rings();
+}
+
+/// The rings as they are, and what is to be said of how they came about.
+std::vector<Cut> SimSource::cuts_of_rings() {
   std::vector<Cut> cuts;
+  std::vector<std::string> counts;
   EncoderStats total;
   for (const CpuId cpu : source_config_.cpus) {
     const PtEncoder& e = merge_->encoder(cpu);
@@ -467,7 +516,7 @@ Result<std::vector<Cut>> SimSource::freeze() {
   }
   const MergeStats& s = merge_->stats();
   const auto count = [&](uint64_t n, const std::string& what) {
-    if (n) note("simulator: " + std::to_string(n) + " " + what);
+    if (n) counts.push_back("simulator: " + std::to_string(n) + " " + what);
   };
   count(total.overflows, "internal buffer overflows were injected");
   count(total.mismatches, "times the flow of a thread was not known; each is an overflow in the trace");
@@ -477,7 +526,9 @@ Result<std::vector<Cut>> SimSource::freeze() {
   count(s.bad_words, "threads sent words that break the channel's rules; they are not traced from there on");
   count(s.lost_words, "words were lost in the plugin");
   count(server_->refused(), "connections or messages were refused");
-  if (processes_seen_ == 0) note("simulator: no program ever connected; was it an x86-64 Linux program?");
+  if (processes_seen_ == 0) counts.push_back("simulator: no program ever connected; was it an x86-64 Linux program?");
+  std::lock_guard lock(mutex_);
+  counts_ = std::move(counts);
   return cuts;
 }
 
@@ -498,6 +549,7 @@ void SimSource::describe(SnapshotInfo& info) const {
   if (!fit_.exact())
     info.notes.push_back("the TSC and the record clock are related by a fitted line, not by the kernel's constants");
   info.notes.insert(info.notes.end(), notes_.begin(), notes_.end());
+  info.notes.insert(info.notes.end(), counts_.begin(), counts_.end());
 }
 
 std::vector<PtSource::MemoryCopy> SimSource::take_memory_copies() {

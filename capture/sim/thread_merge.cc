@@ -1053,6 +1053,13 @@ bool ThreadMerge::work(uint64_t horizon, uint64_t now) {
   return any;
 }
 
+void ThreadMerge::cut(uint64_t at) {
+  for (const auto& cpu : cpus_) {
+    encode(*cpu, at);
+    if (cpu->encoder->tracing()) cpu->encoder->interrupt(at);
+  }
+}
+
 void ThreadMerge::finish(uint64_t now) {
   latest_ = now + kLatestUs * us_;
   for (const auto& t : threads_) {

@@ -85,6 +85,11 @@ class ThreadMerge {
   ///   now      a TSC value read before the rings were looked at
   /// Returns false when there was nothing to do.
   bool work(uint64_t horizon, uint64_t now);
+  /// The time up to which work() has encoded everything.
+  uint64_t encoded_until() const { return encoded_until_; }
+  /// Tracing ends on every CPU at `at`, or where its encoder stands when that is later, and goes on with whatever comes
+  /// next, as when the kernel switches it off and on again. Nothing is lost there.
+  void cut(uint64_t at);
   /// The end: all that is in the rings is encoded, each CPU's trace ends at `now`.
   void finish(uint64_t now);
 

@@ -66,6 +66,8 @@ struct SnapshotInfo {
   std::string incident;  // empty for `hindcast record` and imports
   std::string command;   // what was recorded, shell-quoted; may be empty
   uint64_t created_unix_ns = 0;
+  // When tracing began, and when the rings were taken: all that they hold lies between. Tsc::min(), Tsc::max(): unknown.
+  TscInterval traced = TscInterval::unknown();
   PtOptions pt;
   PtCpu cpu;  // the same for every CPU of a snapshot unless cpu_overrides says otherwise
   TscConversion clock;

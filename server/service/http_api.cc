@@ -10,9 +10,9 @@
 
 #include "server/service/http_body.h"
 #include "server/service/http_workers.h"
-#include "server/service/one_line.h"
 #include "server/service/run_command.h"
 #include "transport/names.h"
+#include "transport/one_line.h"
 
 namespace hindcast::server {
 namespace {
@@ -88,7 +88,7 @@ struct HttpApi::Impl {
   Result<Incident> find(const std::string& id) {
     HC_TRY(auto found, parts.catalog.incident(id));
     if (found) return std::move(*found);
-    return Error{Errc::not_found, "no incident " + one_line(id, 200), {}, "list them: GET /v1/incidents"};
+    return Error{Errc::not_found, "no incident " + transport::one_line(id, 200), {}, "list them: GET /v1/incidents"};
   }
 };
 
@@ -137,11 +137,12 @@ void HttpApi::Impl::set_limits() {
   server.set_error_handler([](const Request& req, Response& res) {
     if (!res.body.empty()) return;
     const int status = res.status;
-    answer(res,
-           status == 404
-               ? Error{Errc::not_found, "nothing answers " + req.method + " " + one_line(req.path, 200), {}, {}}
-               : Error{Errc::bad_input, "not understood as HTTP (" + std::to_string(status) + ")", {}, {}},
-           status);
+    answer(
+        res,
+        status == 404
+            ? Error{Errc::not_found, "nothing answers " + req.method + " " + transport::one_line(req.path, 200), {}, {}}
+            : Error{Errc::bad_input, "not understood as HTTP (" + std::to_string(status) + ")", {}, {}},
+        status);
   });
   server.set_pre_routing_handler([this](const Request& req, Response& res) {
     using Handled = httplib::Server::HandlerResponse;
@@ -149,7 +150,7 @@ void HttpApi::Impl::set_limits() {
     if (req.method == "POST" || req.method == "PUT") return Handled::Unhandled;  // with_body() asks, too
     if (may_not(req, res)) return Handled::Handled;
     if (req.method != "GET" && req.method != "HEAD") {
-      answer(res, {Errc::usage, "the server knows no method " + one_line(req.method, 20), {}, {}}, 405);
+      answer(res, {Errc::usage, "the server knows no method " + transport::one_line(req.method, 20), {}, {}}, 405);
       return Handled::Handled;
     }
     return Handled::Unhandled;
@@ -197,7 +198,7 @@ void HttpApi::Impl::set_routes() {
   // With a reader, so that httplib does not read the body of a request to nowhere into memory.
   const auto nowhere = with_body([](const Request& req, Response& res, Body body) {
     body.throw_away();
-    answer(res, {Errc::not_found, "nothing answers " + req.method + " " + one_line(req.path, 200), {}, {}});
+    answer(res, {Errc::not_found, "nothing answers " + req.method + " " + transport::one_line(req.path, 200), {}, {}});
   });
   server.Post(".*", nowhere);
   server.Put(".*", nowhere);
@@ -237,7 +238,7 @@ void HttpApi::Impl::list(const Request& req, Response& res) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
     if (error != std::errc() || end != text.data() + text.size() || limit == 0 || limit > kMostListed)
       return answer(res, {Errc::bad_input,
-                          "refused a request: limit '" + one_line(text, 50) + "'",
+                          "refused a request: limit '" + transport::one_line(text, 50) + "'",
                           "it may be 1 to " + std::to_string(kMostListed),
                           {}});
   }

@@ -3,10 +3,10 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "server/service/one_line.h"
 #include "server/service/run_options.h"
 #include "transport/json_depth.h"
 #include "transport/names.h"
+#include "transport/one_line.h"
 
 namespace hindcast::server {
 namespace {
@@ -45,7 +45,7 @@ Result<void> only(const Json& object, std::initializer_list<const char*> names) 
       known = known || key == name;
       all += (all.empty() ? "'" : ", '") + std::string(name) + "'";
     }
-    if (!known) return bad_request("'" + one_line(key, 100) + "'; known are " + all);
+    if (!known) return bad_request("'" + transport::one_line(key, 100) + "'; known are " + all);
   }
   return {};
 }
@@ -96,14 +96,14 @@ Json json_of(const Incident& incident) {
 Result<SnapshotState> wait_of(const std::string& text) {
   SnapshotState state{};
   if (state_of(text, state) && state >= SnapshotState::frozen && state <= SnapshotState::committed) return state;
-  return bad_request("wait '" + one_line(text, 50) + "'; it may be frozen, durable or committed");
+  return bad_request("wait '" + transport::one_line(text, 50) + "'; it may be frozen, durable or committed");
 }
 
 Result<std::chrono::milliseconds> timeout_of(const std::string& text) {
   int64_t ms = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ms);
   if (error != std::errc() || end != text.data() + text.size() || ms < 0 || ms > kLongestWait.count())
-    return bad_request("timeout_ms '" + one_line(text, 50) + "'; it may be 0 to " +
+    return bad_request("timeout_ms '" + transport::one_line(text, 50) + "'; it may be 0 to " +
                        std::to_string(kLongestWait.count()));
   return std::chrono::milliseconds(ms);
 }
@@ -112,7 +112,7 @@ Result<std::string> reason_of(const std::string& text) {
   if (text.empty() || text.size() > kMaxReasonBytes)
     return bad_request("a reason of " + std::to_string(text.size()) + " bytes; it may have 1 to " +
                        std::to_string(kMaxReasonBytes));
-  return one_line(text, kMaxReasonBytes);
+  return transport::one_line(text, kMaxReasonBytes);
 }
 
 Result<SnapshotRequest> read_snapshot_request(std::string_view body) {

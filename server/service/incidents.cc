@@ -28,7 +28,7 @@ std::string list(const std::vector<std::string>& names) {
 }
 
 std::string words_of(const Error& e) {
-  return one_line(e.what + (e.found.empty() ? "" : " (" + e.found + ")"), kMaxErrorBytes);
+  return transport::one_line(e.what + (e.found.empty() ? "" : " (" + e.found + ")"), kMaxErrorBytes);
 }
 
 }  // namespace
@@ -334,7 +334,7 @@ Result<Incident> Incidents::order(const std::string& reason, std::vector<std::st
   hosts.erase(std::unique(hosts.begin(), hosts.end()), hosts.end());
   for (const std::string& host : hosts)
     if (!std::binary_search(named.begin(), named.end(), host))
-      return Error{Errc::not_found, "no host " + one_line(host, 200) + " is known to this server",
+      return Error{Errc::not_found, "no host " + transport::one_line(host, 200) + " is known to this server",
                    named.empty() ? "the allow-list names no host" : "the allow-list names " + list(named),
                    "name one of them, or add the host's key to the allow-list"};
   if (!hosts.empty()) {
@@ -374,7 +374,8 @@ Result<Incident> Incidents::wait(const std::string& id, SnapshotState state, Clo
       seen = changes_;
     }
     HC_TRY(auto found, catalog_.incident(id));
-    if (!found) return Error{Errc::not_found, "no incident " + one_line(id, 200), {}, "list them: GET /v1/incidents"};
+    if (!found)
+      return Error{Errc::not_found, "no incident " + transport::one_line(id, 200), {}, "list them: GET /v1/incidents"};
     const bool all = std::all_of(found->hosts.begin(), found->hosts.end(),
                                  [&](const HostSnapshot& h) { return settled(h.state, state); });
     if (all) return std::move(*found);

@@ -5,8 +5,8 @@
 #include <mutex>
 #include <string>
 
-#include "server/service/one_line.h"
 #include "transport/line_limit.h"
+#include "transport/one_line.h"
 
 namespace hindcast::server {
 
@@ -15,7 +15,7 @@ class Log {
   explicit Log(std::function<void(const std::string&)> write) : limit_(std::move(write)) {}
   void operator()(const std::string& line) {
     std::lock_guard lock(mutex_);
-    limit_(one_line(line, 4096));
+    limit_(transport::one_line(line, 4096));
   }
 
  private:

@@ -4,7 +4,7 @@
 #include <array>
 #include <string_view>
 
-#include "server/service/one_line.h"
+#include "transport/one_line.h"
 
 namespace hindcast::server {
 namespace {
@@ -73,7 +73,7 @@ Result<void> check_run(const std::string& command, const std::vector<std::string
     if (c.name == command) found = &c;
   }
   if (!found)
-    return Error{Errc::usage, "the server does not run the command '" + one_line(command, 100) + "'",
+    return Error{Errc::usage, "the server does not run the command '" + transport::one_line(command, 100) + "'",
                  "it runs " + names, "download the bundle, and run the command on it"};
   if (options.size() > kMaxOptions)
     return Error{Errc::usage,
@@ -92,7 +92,8 @@ Result<void> check_run(const std::string& command, const std::vector<std::string
     if (known && printable) continue;
     std::string here;
     for (const Option& o : found->options) here += (here.empty() ? "" : ", ") + spelled(o);
-    return Error{Errc::usage, "the server does not take the option '" + one_line(option, 100) + "' for " + command,
+    return Error{Errc::usage,
+                 "the server does not take the option '" + transport::one_line(option, 100) + "' for " + command,
                  "it takes " + here, "download the bundle for what the server does not do"};
   }
   return {};

@@ -1,12 +1,12 @@
 #include "server/service/server_config.h"
 
-#include "server/service/settings.h"
 #include "transport/durable_file.h"
+#include "transport/settings.h"
 
 namespace hindcast::server {
 
 Result<ServerConfig> parse_server_config(const std::string& text, const std::string& origin) {
-  HC_TRY(Settings s, Settings::parse(text, origin));
+  HC_TRY(transport::Settings s, transport::Settings::parse(text, origin));
   ServerConfig c;
   c.endpoint = s.text("listen.endpoint", c.endpoint);
   if (!c.endpoint.starts_with("tcp://")) s.wrong("listen.endpoint", "not tcp://ADDRESS:PORT");

@@ -5,9 +5,9 @@
 #include <set>
 
 #include "server/service/moment.h"
-#include "server/service/one_line.h"
 #include "transport/json_depth.h"
 #include "transport/names.h"
+#include "transport/one_line.h"
 
 namespace hindcast::server {
 namespace {
@@ -87,7 +87,7 @@ std::string reason_of(const std::vector<Alert>& firing) {
   std::string s = "alert " + (name.empty() ? value_of(firing[0].labels, "alertname") + " and others" : name);
   if (firing.size() > 1) s += " (" + std::to_string(firing.size()) + " alerts)";
   if (!summary.empty()) s += ": " + summary;
-  return one_line(s, kReasonBytes);
+  return transport::one_line(s, kReasonBytes);
 }
 
 }  // namespace
@@ -113,7 +113,7 @@ Result<AlertBatch> read_webhook(std::string_view body) {
   if (!version) return refuse("no 'version'");
   if (*version != "4")
     return Error{Errc::version, "refused a webhook: another version of the payload",
-                 "version " + one_line(version->dump(-1, ' ', true, Json::error_handler_t::replace), 40) +
+                 "version " + transport::one_line(version->dump(-1, ' ', true, Json::error_handler_t::replace), 40) +
                      "; this server reads \"4\"",
                  "use an Alertmanager whose webhooks have version 4 (0.6 or later)"};
   const Json* alerts = member(j, "alerts");

@@ -476,7 +476,7 @@ uint64_t number_from(const char* variable, uint64_t otherwise) {
 class NeverSilentlyWrong : public ::testing::TestWithParam<size_t> {};
 
 /// HINDCAST_SEEDS=N and HINDCAST_FIRST_SEED=N set the seeds; HINDCAST_DAMAGE=NAME picks one damage; HINDCAST_KEEP=FOLDER
-/// keeps the files of failures.
+/// keeps the files of failures, with the truth and the undamaged bundle.
 TEST_P(NeverSilentlyWrong, OutsideGapsTheFlowIsTheTruth) {
   HC_REQUIRE_PLUGIN();
   const Subject subject = subjects()[GetParam()];
@@ -504,10 +504,15 @@ TEST_P(NeverSilentlyWrong, OutsideGapsTheFlowIsTheTruth) {
       cases += !done.what.empty();
       if (wrong.empty()) continue;
       if (++failures <= 3) ADD_FAILURE() << damage.name << ", seed " << seed << ": " << done.what << "\n" << wrong;
-      if (const char* keep = std::getenv("HINDCAST_KEEP"))
+      if (const char* keep = std::getenv("HINDCAST_KEEP")) {
+        const std::string folder = std::string(keep) + "/" + subject.name;
+        std::filesystem::create_directories(folder);
+        const auto overwrite = std::filesystem::copy_options::overwrite_existing;
+        std::filesystem::copy_file(base.again(), folder + "/undamaged.hcb", overwrite);
+        std::filesystem::copy(base.recording.truth, folder + "/truth", overwrite);
         std::filesystem::copy_file(base.recording.folder.path() + "/damaged.hcb",
-                                   std::string(keep) + "/" + damage.name + "-" + std::to_string(seed) + ".hcb",
-                                   std::filesystem::copy_options::overwrite_existing);
+                                   folder + "/" + damage.name + "-" + std::to_string(seed) + ".hcb", overwrite);
+      }
     }
     std::printf("%-30s %4llu cases  %4llu flows with something hidden  %4llu wrong\n", damage.name,
                 static_cast<unsigned long long>(cases), static_cast<unsigned long long>(hiding),

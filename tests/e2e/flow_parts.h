@@ -41,8 +41,9 @@ inline std::string differs_before_the_end(const std::vector<server::FlowItem>& w
   size_t at = 0;
   for (const server::FlowItem& block : damaged) {
     const auto same = [&](const server::FlowItem& w) {
-      return w.event.ip == block.event.ip &&
-             (w.event.count == block.event.count || (lost(w) && block.event.count < w.event.count));
+      if (w.stream != block.stream || w.event.ip != block.event.ip) return false;
+      if (lost(w)) return block.event.count <= w.event.count;
+      return w.event.count == block.event.count && w.event.offset == block.event.offset;
     };
     while (at < whole.size() && !same(whole[at]) && lost(whole[at])) ++at;
     if (at == whole.size()) return "more blocks than there were";

@@ -327,6 +327,7 @@ class Exporter {
       perf::AuxtraceBody body{};
       body.size = end - at;
       body.offset = before + at;
+      body.reference = reference_of(s.id);
       body.index = index;
       body.tid = s.tid.value();
       body.cpu = per_cpu_ ? s.cpu.value() : kNoCpu.value();
@@ -340,6 +341,14 @@ class Exporter {
     }
     result_.trace_bytes += trace.bytes.size();
     return {};
+  }
+
+  /// A TSC value near those of the stream: TSC packets hold 56 bits, and perf takes no time from the first before it has
+  /// one with all 64.
+  uint64_t reference_of(uint32_t stream) const {
+    for (const StreamRow& row : overview_.streams)
+      if (row.info.id == stream && row.time.latest != Tsc::max()) return row.time.latest.value();
+    return overview_.window.latest == Tsc::max() ? 0 : overview_.window.latest.value();
   }
 
   Result<void> write_features(OutputFile& out, perf::FileHeader& header, const PerfRecords& records,
@@ -387,7 +396,6 @@ class Exporter {
 
   void add_notes(const PerfRecords& records) {
     const auto note = [this](std::string text) { result_.notes.push_back(std::move(text)); };
-    if (snapshot_mode_) note("a ring was overwritten or cut: perf 6.1 was seen to crash on such a trace");
     if (records.left_out) note(std::to_string(records.left_out) + " records are left out: perf does not know them");
     if (!info_.clock.known)
       note("the trace's clock is not related to that of the records: perf cannot tell threads apart");

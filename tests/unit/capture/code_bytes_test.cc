@@ -95,7 +95,7 @@ TEST(CodeBytes, AFileDeletedAfterItsRecordIsStillThere) {
   code.prefetch(m);
   std::filesystem::remove(path);
   code.add(m, RecordTime(1));
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(c.notes, IsEmpty());
   ASSERT_THAT(c.images, SizeIs(1));
   EXPECT_EQ(c.images[0].info.bytes, std::filesystem::file_size("/bin/true"));
@@ -106,13 +106,13 @@ TEST(CodeBytes, AFileDeletedAfterItsRecordIsStillThere) {
 TEST(CodeBytes, WhatWasOnlyPrefetchedIsNotStored) {
   CodeBytes code(CodeRule::executable);
   code.prefetch(map_of("/bin/true"));
-  EXPECT_THAT(code.take().images, IsEmpty());
+  EXPECT_THAT(code.collect().images, IsEmpty());
 }
 
 TEST(CodeBytes, AMissingFileIsANote) {
   CodeBytes code(CodeRule::executable);
   code.add(map_of("/no/such/lib.so"), RecordTime(1));
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, ElementsAre(HasSubstr("image missing: /no/such/lib.so")));
 }
@@ -130,7 +130,7 @@ TEST(CodeBytes, ADeletedFileIsReadThroughTheProcessThatMapsIt) {
   m.length = (mapping->size() + 4095) & ~uint64_t{4095};
   CodeBytes code(CodeRule::executable);
   code.add(m, RecordTime(1));
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(c.notes, IsEmpty());
   EXPECT_THAT(c.images, SizeIs(1));
 }
@@ -140,7 +140,7 @@ TEST(CodeBytes, APathThatNamesAnotherBuildIsNotTakenForTheMappedOne) {
   m.build_id = std::string(20, '\x42');
   CodeBytes code(CodeRule::executable);
   code.add(m, RecordTime(1));
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, ElementsAre(HasSubstr("another build")));
 }
@@ -154,7 +154,7 @@ TEST(CodeBytes, TwoFilesOfOnePathOverTimeArePlacedOneByOne) {
   std::filesystem::rename(path, s.path("old"));  // keeps its inode, so that the new file gets another
   std::filesystem::copy("/bin/false", path);
   code.add(map_of(path), RecordTime(2));
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(paths(c), ElementsAre(path, path));
   ASSERT_THAT(c.placements, SizeIs(2));
   EXPECT_NE(c.placements[0].image, c.placements[1].image);
@@ -166,12 +166,12 @@ TEST(CodeBytes, DataFilesAreNoImages) {
   CodeBytes simulated(CodeRule::any_elf);
   simulated.add(map_of(s.path("data"), PROT_READ), RecordTime(1));
   simulated.add(map_of("/bin/true", PROT_READ), RecordTime(1));
-  EXPECT_THAT(paths(simulated.take()), ElementsAre("/bin/true"));
+  EXPECT_THAT(paths(simulated.collect()), ElementsAre("/bin/true"));
   CodeBytes real(CodeRule::executable);
   real.add(map_of("/bin/true", PROT_READ), RecordTime(1));
   for (const char* name : {"//anon", "[heap]", "[vdso]", "anon_inode:[x]", "/dev/zero (deleted)"})
     real.add(map_of(name), RecordTime(1));
-  const auto c = real.take();
+  const auto c = real.collect();
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, IsEmpty());
 }
@@ -182,7 +182,7 @@ TEST(CodeBytes, CopiesTheVdsoAndAnonymousCode) {
   std::memset(code_page->data(), 0xc3, 4096);
   CodeBytes code(CodeRule::executable);
   code.copy_anonymous(Pid(::getpid()), RecordTime(5));
-  const auto c = code.take();
+  const auto c = code.collect();
   ASSERT_THAT(paths(c), Contains("[vdso]"));
   for (const CapturedImage& i : c.images)
     if (i.info.path == "[vdso]") {
@@ -206,7 +206,7 @@ TEST(CodeBytes, EqualMemoryIsStoredOnceAndPlacedTwice) {
     p.length = 2;
     code.add_memory(p, "//anon", {0x90, 0xc3});
   }
-  const auto c = code.take();
+  const auto c = code.collect();
   EXPECT_THAT(c.images, SizeIs(1));
   EXPECT_THAT(c.placements, SizeIs(2));
 }

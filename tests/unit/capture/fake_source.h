@@ -37,6 +37,14 @@ class FakeSource : public PtSource {
     complete_until = t;
   }
   Result<void> poll() override { return on_poll ? on_poll() : Result<void>(); }
+  Result<void> start_snapshot() override {
+    ++snapshots;
+    return {};
+  }
+  Result<std::optional<std::vector<Cut>>> take_snapshot() override {
+    HC_TRY(std::vector<Cut> cuts, freeze());
+    return std::optional(std::move(cuts));
+  }
   Result<std::vector<Cut>> freeze() override {
     std::vector<Cut> cuts;
     for (const CpuId cpu : config_.cpus) {
@@ -59,6 +67,7 @@ class FakeSource : public PtSource {
   std::map<CpuId, RecordTime> last_time;
   RecordTime complete_until{0};
   uint64_t out_of_order = 0, after_complete = 0;
+  uint64_t snapshots = 0;
   uint32_t drop_type = 0xffffffff;
   std::vector<MemoryCopy> copies;
 

@@ -1,5 +1,6 @@
 // The whole record path on the real kernel, with a source that needs no PT.
 #include "capture/recorder.h"
+#include "capture/words.h"
 
 #include <csignal>
 #include <optional>
@@ -63,8 +64,8 @@ Result<Recorded> record(FakeSource& source, RecordConfig config) {
 
 RecordConfig shell(const std::string& script) {
   RecordConfig c;
-  c.command = {"/bin/sh", "-c", script};
-  c.ring_bytes = 1 << 20;
+  c.window.command = {"/bin/sh", "-c", script};
+  c.window.ring_bytes = 1 << 20;
   return c;
 }
 
@@ -254,7 +255,7 @@ TEST_F(RecorderTest, ACommandThatCannotBeExecutedIsAnErrorAndLeavesNoFile) {
   Scratch scratch;
   FakeSource source("simulated");
   RecordConfig c;
-  c.command = {"/no/such/program"};
+  c.window.command = {"/no/such/program"};
   c.output = scratch.path("out.hcb");
   const auto r = record_command(source, kernel_perf_calls(), c, [](const std::string&) {});
   ASSERT_FALSE(r.ok());
@@ -313,7 +314,7 @@ TEST_F(RecorderTest, ATinyRingLosesRecordsAndSaysSo) {
   at_stop(source, []() -> Result<void> { return {}; });
   const OnOneCpu pinned;
   RecordConfig c = shell(come_and_go + kStop + "(exit 0)");
-  c.sideband_ring_bytes = 4096;
+  c.window.sideband_ring_bytes = 4096;
   const auto r = record(source, c);
   ASSERT_TRUE(r.ok()) << r.error().text();
   ASSERT_GT(r->summary.lost_records, 0u);
@@ -324,8 +325,8 @@ TEST_F(RecorderTest, ATinyRingLosesRecordsAndSaysSo) {
 TEST_F(RecorderTest, ASmallWindowKeepsTheNewestSwitchesAndSaysSo) {
   FakeSource source("simulated");
   RecordConfig c = shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); (exit 0); done");
-  c.sideband.switch_bytes_per_cpu = 8192;
-  c.sideband.process_bytes = 8192;
+  c.window.sideband.switch_bytes_per_cpu = 8192;
+  c.window.sideband.process_bytes = 8192;
   const auto r = record(source, c);
   ASSERT_TRUE(r.ok()) << r.error().text();
   for (const StreamInfo& s : r->info.streams)

@@ -279,7 +279,7 @@ TEST(MapRecord, SurvivesWritingAndReading) {
   }
 }
 
-std::vector<Cut> streams_of(SidebandStore& store) { return store.take_streams({CpuId(0), CpuId(1)}, {}); }
+std::vector<Cut> streams_of(SidebandStore& store) { return store.streams({CpuId(0), CpuId(1)}, {}); }
 uint64_t count_of(const Cut& cut, uint32_t type) {
   perf::RecordReader reader(cut.bytes);
   perf::Record r;
@@ -369,7 +369,7 @@ TEST(SidebandStore, MergesOtherStreamsOfACpuByTime) {
   append_record(extra.bytes, perf::kAux, 0, aux, {RecordTime(20), CpuId(0), Pid(0), Tid(0)});
   std::vector<Cut> more;
   more.push_back(std::move(extra));
-  const auto cuts = store.take_streams({CpuId(0)}, std::move(more));
+  const auto cuts = store.streams({CpuId(0)}, more);
   perf::RecordReader reader(cuts[1].bytes);
   perf::Record r;
   std::vector<uint32_t> types;
@@ -395,8 +395,8 @@ TEST(RealSideband, ShowsAChildFromForkToExit) {
   std::vector<std::string> notes;
   auto s = Sideband::open(kernel_perf_calls(), c, notes);
   ASSERT_TRUE(s.ok()) << s.error().text();
-  ASSERT_TRUE(s->enable().ok());
   const auto before = s->now();
+  ASSERT_TRUE(s->enable().ok());
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::execl("/bin/true", "true", nullptr);

@@ -24,8 +24,8 @@ TEST(SimRecord, AThreadedProgramLeavesPtOfItsCpus) {
   sim.plugin = test::plugin_path();
   RecordConfig config;
   config.output = scratch.path("out.hcb");
-  config.command = {test::test_program("threads"), "4", "3"};
-  config.ring_bytes = 64 << 20;
+  config.window.command = {test::test_program("threads"), "4", "3"};
+  config.window.ring_bytes = 64 << 20;
   const auto source = sim::make_sim_source(sim);
   const auto recorded = record_command(*source, kernel_perf_calls(), config, [](const std::string&) {});
   ASSERT_TRUE(recorded.ok()) << recorded.error().text();
@@ -53,8 +53,8 @@ TEST(SimRecord, ProcessesThatForkAndExecAreAllHeard) {
   sim.plugin = test::plugin_path();
   RecordConfig config;
   config.output = scratch.path("out.hcb");
-  config.command = {"/bin/sh", "-c", "/bin/true; /bin/true & wait; exit 3"};
-  config.ring_bytes = 64 << 20;
+  config.window.command = {"/bin/sh", "-c", "/bin/true; /bin/true & wait; exit 3"};
+  config.window.ring_bytes = 64 << 20;
   const auto source = sim::make_sim_source(sim);
   const auto recorded = record_command(*source, kernel_perf_calls(), config, [](const std::string&) {});
   ASSERT_TRUE(recorded.ok()) << recorded.error().text();

@@ -157,6 +157,20 @@ TEST(Loss, ARingThatWrappedHasAGapForEachVisitOfAThreadThatMoves) {
   EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{"gap not_captured", kA, "gap not_captured", kA, kA}));
 }
 
+TEST(Loss, ARingThatBeginsWhileAThreadRunsHasItsGapInFront) {
+  Host h;
+  PtBytes t = PtBytes().psb().mode_exec().fup(0x401022).tsc(60000).psbend();
+  t.fup(0x401023).tip_pgd().tsc(60100);
+  const uint32_t wrapped = h.pt(kCpu0, t);
+  h.snapshot.info.streams[wrapped - 1].wrapped = true;
+  PtBytes other = start(1000);
+  b(other, 15000);
+  h.pt(CpuId(1), other);
+  h.sideband(kCpu0, PerfBytes().switch_in(50000, 10, 10));
+  h.sideband(CpuId(1), PerfBytes(1).switch_in(11000, 10, 10).switch_out(20000, 10, 10, 0, 0));
+  EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{kB, "gap not_captured", kA}));
+}
+
 TEST(Loss, TraceThatEndsWhileOnGoesOnUnseen) {
   Host h;
   PtBytes t = start(1000);
@@ -220,6 +234,24 @@ TEST(Loss, WhoRanAloneIsNotCertainWhereRecordsWereLost) {
   h.pt(kCpu0, t);
   h.sideband(kCpu0, PerfBytes().at(500, 10, 10).comm(10, 10, "main").lost(3));
   EXPECT_EQ(flow_of(*h.build(), Tid(10)), (Lines{"gap unattributed 401022"}));
+}
+
+TEST(Loss, AChildWhoseExecMayBeLostHasNoCodeOfItsParent) {
+  const auto flow = [](bool exec, bool lost) {
+    Host h;
+    PtBytes t = start(1000);
+    a(t, 50000);
+    h.pt(kCpu0, t);
+    PerfBytes records = PerfBytes().switch_in(1500, 10, 10).at(20000, 10, 10).fork(11, 10, 11, 10);
+    if (exec) records.at(21000, 11, 11).comm(11, 11, "new", true).mmap(11, 11, 0x401000, 0x1000, 0, "/new");
+    if (lost) records.at(30000, 10, 10).lost(1);
+    records.switch_out(40000, 10, 10, 11, 11).switch_in(40001, 11, 11, 10, 10);
+    h.sideband(kCpu0, records);
+    return flow_of(*h.build(), Tid(11));
+  };
+  EXPECT_EQ(flow(false, false), (Lines{kA}));
+  EXPECT_EQ(flow(false, true), (Lines{"gap image_missing 401022"}));
+  EXPECT_EQ(flow(true, false), flow(true, true)) << "its exec was seen";
 }
 
 TEST(Loss, TruncatedAuxIsAGapOfWhoeverRanThen) {

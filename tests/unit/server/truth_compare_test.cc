@@ -92,9 +92,22 @@ class TimedFlow : public DecodedSequence {
   std::vector<TimedPiece> pieces_;
   size_t at_ = 0;
 };
-CompareResult compare_timed(std::vector<TimedPiece> flow, std::vector<uint64_t> truth) {
+CompareResult compare_timed(std::vector<TimedPiece> flow, std::vector<uint64_t> truth, Tsc frozen = Tsc::max()) {
   TimedFlow f(std::move(flow));
-  return compare_with_truth(f, TimedTruth(std::move(truth)));
+  return compare_with_truth(f, TimedTruth(std::move(truth)), frozen);
+}
+
+TEST(TruthCompare, WhatRanAfterTheFreezeNeedNotBeThere) {
+  const std::vector<uint64_t> truth{1, 2, 3, 4, 5};  // 4 may have run until tick 401
+  EXPECT_TRUE(compare_timed({{{1, 2, 3}, 1, 400}}, truth, Tsc(400)).equal);
+  EXPECT_EQ(compare_timed({{{1, 2, 3}, 1, 400}}, truth, Tsc(400)).truth, 5u);
+  EXPECT_FALSE(compare_timed({{{1, 2, 3}, 1, 400}}, truth, Tsc(402)).equal) << "4 ran before it";
+  EXPECT_FALSE(compare_timed({{{1, 2, 3}, 1, 400}}, truth).equal);
+  EXPECT_FALSE(compare_timed({{{1, 9}, 1, 400}}, truth, Tsc(100)).equal) << "what is there must be the truth";
+  // behind a gap
+  EXPECT_TRUE(compare_timed({{{}, 0, 0}, {{2, 3}, 101, 400}}, truth, Tsc(400)).equal);
+  EXPECT_FALSE(compare_timed({{{}, 0, 0}, {{2, 3}, 101, 400}}, truth, Tsc(402)).equal);
+  EXPECT_FALSE(compare_timed({{{}, 0, 0}, {{2, 3}, 101, 400}}, truth).equal);
 }
 
 TEST(TruthCompare, ABlockThatRanOutsideItsIntervalIsMisplaced) {

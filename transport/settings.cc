@@ -1,4 +1,4 @@
-#include "server/service/settings.h"
+#include "transport/settings.h"
 
 #include <toml++/toml.h>
 #include <charconv>
@@ -6,12 +6,13 @@
 #include <set>
 #include <sstream>
 
-#include "server/service/one_line.h"
+#include "transport/one_line.h"
 
-namespace hindcast::server {
+namespace hindcast::transport {
 namespace {
 
 constexpr size_t kMaxText = 4096;
+constexpr size_t kMaxTexts = 1000;
 
 struct Unit {
   const char* name;
@@ -126,6 +127,20 @@ uint64_t Settings::seconds(const char* name, uint64_t otherwise) {
   return impl_->quantity_of(name, otherwise, kSeconds);
 }
 
+std::vector<std::string> Settings::texts(const char* name) {
+  const toml::node* node = impl_->find(name);
+  if (!node) return {};
+  std::vector<std::string> all;
+  if (const toml::array* list = node->as_array(); list && list->size() <= kMaxTexts)
+    for (const toml::node& item : *list)
+      if (const auto value = item.value_exact<std::string>();
+          value && value->size() <= kMaxText && value->find('\0') == value->npos)
+        all.push_back(*value);
+  if (node->is_array() && all.size() == node->as_array()->size()) return all;
+  impl_->wrong(name, "not a list of at most " + std::to_string(kMaxTexts) + " texts in quotes", node);
+  return {};
+}
+
 void Settings::wrong(const char* name, const std::string& why) { impl_->wrong(name, why, impl_->find(name)); }
 
 Result<void> Settings::finish() {
@@ -139,4 +154,4 @@ Result<void> Settings::finish() {
   return Error{Errc::bad_input, "cannot use the settings in " + impl_->origin, all, {}};
 }
 
-}  // namespace hindcast::server
+}  // namespace hindcast::transport

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace hindcast::server {
+namespace hindcast::transport {
 
 /// Control characters become blanks; what is longer than `most` bytes ends in "...", never inside a UTF-8 sequence.
 inline std::string one_line(std::string_view text, size_t most) {
@@ -19,4 +19,4 @@ inline std::string one_line(std::string_view text, size_t most) {
   return s;
 }
 
-}  // namespace hindcast::server
+}  // namespace hindcast::transport

@@ -8,7 +8,7 @@
 
 #include "hindcast/result.h"
 
-namespace hindcast::server {
+namespace hindcast::transport {
 
 /// Getters give the default and note what is wrong; finish() says it all, and also what nobody asked for: a setting that is
 /// misspelt must not be ignored. Names are "table.key".
@@ -26,6 +26,8 @@ class Settings {
   uint64_t bytes(const char* name, uint64_t otherwise);
   /// Seconds: "90 s", "15 min", "12 h" or "30 d".
   uint64_t seconds(const char* name, uint64_t otherwise);
+  /// A list of texts, empty when it is not there.
+  std::vector<std::string> texts(const char* name);
   void wrong(const char* name, const std::string& why);
 
   /// Errors: bad_input.
@@ -37,4 +39,4 @@ class Settings {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace hindcast::server
+}  // namespace hindcast::transport

@@ -1,5 +1,4 @@
-// Puts a finished recording into a bundle file: what it will hold, images, sideband, trace, then its final description.
-#include "capture/bundle_output.h"
+#include "capture/snapshot_output.h"
 
 #include <algorithm>
 #include <chrono>
@@ -41,15 +40,8 @@ void fit_texts(SnapshotInfo& info) {
   if (info.command.size() > bundle::kMaxCommandBytes) info.command.resize(bundle::kMaxCommandBytes);
 }
 
-}  // namespace
-
-Result<BundleOutput> BundleOutput::create(const std::string& path) {
-  HC_TRY(transport::BundleWriter writer, transport::BundleWriter::create(path));
-  return BundleOutput(std::move(writer));
-}
-
-Result<void> BundleOutput::write_image(CapturedImage& image, std::vector<std::string>& notes) {
-  if (!image.file.valid()) return writer_.append_image(image.info.id, image.memory);
+Result<void> write_image(SnapshotOutput& output, CapturedImage& image, std::vector<std::string>& notes) {
+  if (!image.file.valid()) return output.append_image(image.info.id, image.memory);
   std::vector<uint8_t> piece(kPiece);
   uint64_t at = 0;
   while (at < image.info.bytes) {
@@ -61,15 +53,19 @@ Result<void> BundleOutput::write_image(CapturedImage& image, std::vector<std::st
                       (n < 0 ? std::strerror(errno) : "end of file") + ")");
       break;
     }
-    HC_TRY_VOID(writer_.append_image(image.info.id, ByteSpan(piece.data(), static_cast<size_t>(n))));
+    HC_TRY_VOID(output.append_image(image.info.id, ByteSpan(piece.data(), static_cast<size_t>(n))));
     at += static_cast<uint64_t>(n);
   }
   image.info.bytes = at;
   return {};
 }
 
-Result<void> BundleOutput::write(SnapshotInfo& info, std::vector<Cut>& cuts, CodeBytes::Collected& code,
-                                 const std::function<void(const std::string&)>& say) {
+}  // namespace
+
+Result<void> write_snapshot(SnapshotOutput& output, Frozen& frozen, const Window::Say& say) {
+  SnapshotInfo& info = frozen.info;
+  std::vector<Cut>& cuts = frozen.cuts;
+  CodeBytes::Collected& code = frozen.code;
   using Clock = std::chrono::steady_clock;
   uint64_t total = 1, done = 0;
   for (const Cut& c : cuts) total += c.bytes.size();
@@ -99,9 +95,9 @@ Result<void> BundleOutput::write(SnapshotInfo& info, std::vector<Cut>& cuts, Cod
   fit_texts(info);
 
   // What it will hold comes first, then what reading it needs most: a file that is cut later still opens.
-  HC_TRY_VOID(writer_.begin_snapshot(info));
+  HC_TRY_VOID(output.begin(info));
   for (size_t i = 0; i < code.images.size(); ++i) {
-    HC_TRY_VOID(write_image(code.images[i], info.notes));
+    HC_TRY_VOID(write_image(output, code.images[i], info.notes));
     info.images[i].bytes = code.images[i].info.bytes;
     progress(info.images[i].bytes);
   }
@@ -110,14 +106,13 @@ Result<void> BundleOutput::write(SnapshotInfo& info, std::vector<Cut>& cuts, Cod
       if ((c.info.kind == StreamKind::pt) != trace) continue;
       for (size_t at = 0; at < c.bytes.size(); at += kPiece) {
         const ByteSpan piece = ByteSpan(c.bytes).subspan(at, std::min(kPiece, c.bytes.size() - at));
-        HC_TRY_VOID(writer_.append_stream(c.info.id, piece));
+        HC_TRY_VOID(output.append_stream(c.info.id, c.info.kind, piece));
         progress(piece.size());
       }
     }
   clip_to_images(info.placements, info.images);  // a file may have shrunk while it was read
   fit_texts(info);
-  HC_TRY_VOID(writer_.end_snapshot(info));
-  return writer_.finish();
+  return output.end(info);
 }
 
 }  // namespace hindcast::capture

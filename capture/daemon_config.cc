@@ -1,0 +1,81 @@
+#include "capture/daemon_config.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "capture/sim/sim_config.h"
+#include "transport/durable_file.h"
+#include "transport/names.h"
+#include "transport/settings.h"
+
+namespace hindcast::capture {
+namespace {
+
+/// The machine's name as far as it can be one of ours.
+std::string own_name() {
+  char text[256] = {};
+  if (::gethostname(text, sizeof text - 1) != 0) return {};
+  std::string name(text);
+  return transport::is_name(name) ? name : std::string();
+}
+
+bool is_ring_size(uint64_t bytes) { return bytes >= 4096 && bytes <= uint64_t{1} << 40 && (bytes & (bytes - 1)) == 0; }
+
+}  // namespace
+
+Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::string& origin,
+                                         const std::string& folder) {
+  HC_TRY(transport::Settings s, transport::Settings::parse(text, origin));
+  DaemonConfig c;
+  const auto path = [&folder](const std::string& p) {
+    return p.empty() ? p : (std::filesystem::path(folder) / p).lexically_normal().string();
+  };
+  const auto ring = [&s](const char* name, uint64_t otherwise) {
+    const uint64_t bytes = s.bytes(name, otherwise);
+    if (!is_ring_size(bytes)) s.wrong(name, "not a power of two from 4 KiB on");
+    return bytes;
+  };
+  c.sender.host = s.text("host", own_name());
+  if (!transport::is_name(c.sender.host))
+    s.wrong("host", std::string("not a name, and this machine's is none either: ") + transport::kNameRule);
+  c.sender.endpoint = s.needed_text("server.endpoint");
+  if (!c.sender.endpoint.empty() && !c.sender.endpoint.starts_with("tcp://"))
+    s.wrong("server.endpoint", "not tcp://ADDRESS:PORT");
+  c.server_key_file = path(s.needed_text("server.public_key_file"));
+  c.key_file = path(s.needed_text("server.key_file"));
+  c.sender.bytes_per_second = s.bytes("server.bytes_per_second", 0);
+  c.spool.folder = path(s.needed_text("spool.folder"));
+  c.spool.limit_bytes = s.bytes("spool.limit", c.spool.limit_bytes);
+
+  c.source.source = s.text("trace.source", c.source.source);
+  if (c.source.source != "auto" && c.source.source != "perf" && c.source.source != "simulated")
+    s.wrong("trace.source", "not auto, perf or simulated");
+  c.source.sim = s.text("trace.sim", "");
+  if (const auto sim = sim::parse_sim_config(c.source.sim); !sim) s.wrong("trace.sim", sim.error().text());
+  c.source.truth = path(s.text("trace.truth", ""));
+  if (const auto pt = parse_pt_options(s.text("trace.pt", "tsc")))
+    c.window.pt = *pt;
+  else
+    s.wrong("trace.pt", pt.error().text());
+  c.window.ring_bytes = ring("trace.ring", c.window.ring_bytes);
+  c.window.sideband_ring_bytes = ring("trace.sideband_ring", c.window.sideband_ring_bytes);
+  c.window.sideband.switch_bytes_per_cpu = c.window.sideband.process_bytes =
+      s.bytes("trace.sideband_window", c.window.sideband.process_bytes);
+  c.window.command = s.texts("window.command");
+  c.cooldown = std::chrono::seconds(s.seconds("freeze.cooldown", 1));
+  c.late = std::chrono::seconds(s.seconds("freeze.late", 60));
+  HC_TRY_VOID(s.finish());
+  return c;
+}
+
+Result<DaemonConfig> read_daemon_config(const std::string& path) {
+  HC_TRY(const auto bytes, transport::read_small(path, uint64_t{64} << 10));
+  HC_TRY(DaemonConfig c, parse_daemon_config(std::string(bytes.begin(), bytes.end()), path,
+                                             std::filesystem::path(path).parent_path().string()));
+  HC_TRY(c.sender.keys, transport::read_secret_key_file(c.key_file));
+  HC_TRY(c.sender.server_key, transport::read_public_key_file(c.server_key_file));
+  return c;
+}
+
+}  // namespace hindcast::capture

@@ -1,0 +1,293 @@
+#include "capture/window.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include <linux/membarrier.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <x86intrin.h>
+
+#include "capture/proc_synth.h"
+#include "capture/text_file.h"
+#include "capture/words.h"
+
+namespace hindcast::capture {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kPollSimulated{2};  // the simulated trace is made of what we see: rings fill in tens of ms
+constexpr milliseconds kPollReal{10};
+/// A record is visible at most this long after its time stamp: the kernel writes it with preemption off, so only a CPU
+/// that its hypervisor stopped takes longer. Records that do are counted and noted.
+constexpr milliseconds kRecordsSettle{5};
+
+/// One descriptor per CPU and per mapped file is needed: takes what the hard limit allows. Returns the old limit.
+rlimit raise_file_limit() {
+  rlimit old{};
+  ::getrlimit(RLIMIT_NOFILE, &old);
+  rlimit raised = old;
+  raised.rlim_cur = old.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &raised);
+  return old;
+}
+
+}  // namespace
+
+Window::Window(PtSource& source, PerfCalls& calls, const WindowConfig& config, Say say)
+    : source_(source),
+      calls_(calls),
+      config_(config),
+      say_(std::move(say)),
+      simulated_(source.name() == "simulated"),
+      code_(simulated_ ? CodeRule::any_elf : CodeRule::executable) {}
+
+void Window::note(const std::string& text) {
+  notes_.push_back(text);
+  say_(text);
+}
+
+Result<void> Window::open(const sigset_t& mask) {
+  files_ = raise_file_limit();
+  HC_TRY(cpus_, online_cpus());
+  HC_TRY_VOID(source_.prepare({config_.pt, config_.ring_bytes, cpus_}));
+  SidebandConfig sideband;
+  sideband.cpus = cpus_;
+  sideband.clock = simulated_ ? RecordClock::monotonic_raw : RecordClock::perf_default;
+  sideband.ring_bytes = config_.sideband_ring_bytes;
+  HC_TRY(sideband_, Sideband::open(calls_, sideband, notes_));
+  HC_TRY(const std::vector<std::string> argv, source_.command(config_.command));
+  HC_TRY(child_, Child::fork_stopped(argv, mask, files_));
+  tree_.add_root(child_->pid());
+  if (const auto r = sideband_->wake_on_mappings(child_->pid()); !r)
+    note("files that are deleted within milliseconds of being mapped may be missed: " + r.error().what);
+  if (simulated_) {
+    // where a process faults is where its trace leaves the program; without it the trace is right, but tamer
+    if (const auto r = sideband_->watch_page_faults(child_->pid()); !r)
+      note("page faults do not interrupt the simulated trace: " + r.error().what);
+  }
+  return {};
+}
+
+Result<void> Window::start() {
+  began_ = Tsc(__rdtsc());
+  const RecordTime start = sideband_->now().value_or(RecordTime(0));
+  store_.emplace(config_.sideband, start);
+  HC_TRY_VOID(sideband_->enable());
+  ProcSynthOptions synth;
+  synth.with_maps = !simulated_;
+  HC_TRY_VOID(synthesise_processes(synth, store_->checkpoint(), notes_));
+  HC_TRY_VOID(source_.on_started(child_->pid()));
+  return child_->release();
+}
+
+bool Window::in_scope(const perf::Record& record) const {
+  if (!simulated_) return true;
+  ByteReader r(record.body);
+  switch (record.type) {
+    case perf::kMmap:
+    case perf::kMmap2:
+    case perf::kExit:
+    case perf::kNamespaces:
+      return tree_.contains(Pid(r.read<int32_t>()));
+    case perf::kFork: {
+      const Pid pid(r.read<int32_t>()), parent(r.read<int32_t>());
+      return tree_.contains(pid) || tree_.contains(parent);
+    }
+    case perf::kKsymbol:
+    case perf::kBpfEvent:
+    case perf::kTextPoke:
+      return false;  // the simulated CPU has no kernel
+    default:
+      return true;
+  }
+}
+
+void Window::store(Delivered& d) {
+  perf::Record record;
+  perf::RecordReader(d.bytes).next(record);
+  tree_.see(record);
+  if (!in_scope(record)) return;
+  if (source_.on_record(d.cpu, record, d.bytes) == RecordFate::drop) return;
+  if (d.ring == RingKind::page_faults) {
+    if (record.type == perf::kLost) {
+      ByteReader r(record.body);
+      r.skip(8);
+      lost_faults_ += r.u64();
+    }
+    return;
+  }
+  if (record.type == perf::kMmap2) {
+    const auto map = read_map_record(record, perf::kOurSampleType);
+    if (map && tree_.contains(map->pid)) code_.add(*map, RecordTime(d.key.time));
+  }
+  store_->add(d.cpu, d.key, d.bytes);
+}
+
+void Window::drain() {
+  sideband_->drain([this](CpuId, const perf::Record& record) {
+    if (record.type == perf::kFork) tree_.expect(record);
+    if (record.type != perf::kMmap2) return;
+    const auto map = read_map_record(record, perf::kOurSampleType);
+    if (map && tree_.contains(map->pid)) code_.prefetch(*map);
+  });
+}
+
+void Window::deliver(RecordTime until) {
+  sideband_->deliver(until, [this](Delivered& d) { store(d); });
+}
+
+void Window::deliver_settled() {
+  // The clock is read before the rings: what is older than that and not yet there is still being written. So each
+  // reading rests a moment, the rings are drained again, and then everything up to it has been seen.
+  const auto wall = Clock::now();
+  const std::optional<RecordTime> now = sideband_->now();
+  drain();
+  const RecordTime reading = now ? *now : sideband_->newest();
+  if (settling_ && wall - settling_since_ >= kRecordsSettle) {
+    deliver(*settling_);
+    source_.sideband_complete_until(*settling_);
+    complete_until_ = *settling_;
+    complete_since_ = settling_since_;
+    settling_.reset();
+  }
+  if (!settling_) {
+    settling_ = reading;
+    settling_since_ = wall;
+  }
+}
+
+Result<void> Window::step(std::span<const int> also) {
+  std::vector<pollfd> fds;
+  for (const int fd : also) fds.push_back({fd, POLLIN, 0});
+  if (!child_->poll_end()) fds.push_back({child_->end_fd(), POLLIN, 0});
+  for (const int fd : sideband_->wakeup_fds())
+    if (!hung_up_.count(fd)) fds.push_back({fd, POLLIN, 0});
+  const milliseconds wait = busy_ ? milliseconds(0) : simulated_ ? kPollSimulated : kPollReal;
+  ::poll(fds.data(), fds.size(), static_cast<int>(wait.count()));
+  // an event of a process hangs up with it, and would wake us for ever
+  for (size_t i = also.size(); i < fds.size(); ++i)
+    if (fds[i].revents & POLLHUP && fds[i].fd != child_->end_fd()) hung_up_.insert(fds[i].fd);
+  deliver_settled();
+  const auto before = Clock::now();
+  HC_TRY_VOID(source_.poll());
+  busy_ = Clock::now() - before > milliseconds(1);
+  return {};
+}
+
+std::vector<Pid> Window::alive() {
+  const auto wall = Clock::now();
+  if (wall >= next_dead_check_) {
+    tree_.forget_dead();
+    next_dead_check_ = wall + milliseconds(50);
+  }
+  return tree_.alive();
+}
+
+Result<void> Window::start_snapshot() {
+  pending_.reset();
+  HC_TRY_VOID(source_.start_snapshot());
+  // Read after the source has stopped, or knows when to: all that was traced until then will be described.
+  pending_ = Pending{now(), Tsc(__rdtsc()), {}};
+  return {};
+}
+
+Result<std::optional<Frozen>> Window::take_snapshot() {
+  if (!pending_) return Error{Errc::usage, "nobody asked for a snapshot", {}, {}};
+  if (!pending_->cuts) {
+    HC_TRY(pending_->cuts, source_.take_snapshot());
+  }
+  if (!pending_->cuts || complete_until_ < pending_->at) return std::optional<Frozen>();
+  copy_memory();
+  Frozen frozen = collect(std::move(*pending_->cuts), pending_->tsc);
+  pending_.reset();
+  return std::optional(std::move(frozen));
+}
+
+Result<void> Window::finish_sideband() {
+  HC_TRY_VOID(sideband_->disable());
+  // Until every CPU has left the code that might have been writing a record.
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) std::this_thread::sleep_for(milliseconds(20));
+  drain();
+  const RecordTime end = now();
+  deliver(RecordTime::max());
+  source_.sideband_complete_until(end);
+  return {};
+}
+
+Result<Frozen> Window::finish() {
+  // The simulator can only finish its trace when it knows every switch; hardware must stop before its sideband does,
+  // so that every traced moment is described.
+  if (simulated_) HC_TRY_VOID(finish_sideband());
+  HC_TRY(std::vector<Cut> cuts, source_.freeze());
+  const Tsc end(__rdtsc());
+  copy_memory();
+  if (!simulated_) HC_TRY_VOID(finish_sideband());
+  return collect(std::move(cuts), end);
+}
+
+void Window::copy_memory() {
+  if (!simulated_)
+    for (const Pid pid : tree_.alive()) code_.copy_anonymous(pid, now());
+  for (PtSource::MemoryCopy& m : source_.take_memory_copies())
+    code_.add_memory(m.placement, m.path, std::move(m.bytes));
+}
+
+Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
+  Frozen frozen;
+  frozen.info = describe();
+  frozen.info.traced = {began_, end};
+  frozen.warnings = warnings();
+  frozen.info.notes.insert(frozen.info.notes.end(), frozen.warnings.begin(), frozen.warnings.end());
+  const auto sideband =
+      std::stable_partition(cuts.begin(), cuts.end(), [](const Cut& c) { return c.info.kind != StreamKind::sideband; });
+  const std::vector<Cut> extra(std::make_move_iterator(sideband), std::make_move_iterator(cuts.end()));
+  cuts.erase(sideband, cuts.end());
+  for (Cut& c : store_->streams(cpus_, extra)) cuts.push_back(std::move(c));
+  frozen.cuts = std::move(cuts);
+  frozen.code = code_.collect();
+  frozen.info.notes.insert(frozen.info.notes.end(), frozen.code.notes.begin(), frozen.code.notes.end());
+  return frozen;
+}
+
+SnapshotInfo Window::describe() const {
+  SnapshotInfo info;
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) == 0) info.host = host;
+  info.source = source_.name();
+  info.command = shell_quoted(config_.command);
+  info.created_unix_ns = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
+  info.pt = config_.pt;
+  info.record_clock = simulated_ ? "monotonic_raw" : "perf";
+  info.root_pids = tree_.members();
+  source_.describe(info);
+  info.notes.insert(info.notes.end(), notes_.begin(), notes_.end());
+  return info;
+}
+
+std::vector<std::string> Window::warnings() const {
+  std::vector<std::string> all;
+  const auto note = [&all](const std::string& text) { all.push_back(text); };
+  if (sideband_->late_records())
+    note(std::to_string(sideband_->late_records()) +
+         " sideband records arrived late and may stand out of order: a CPU was stopped for milliseconds");
+  if (store_->lost_records())
+    note("the kernel dropped " + std::to_string(store_->lost_records()) +
+         " sideband records (ring too small or daemon too slow): gaps of cause sideband_lost");
+  if (store_->evicted_switches() || store_->folded_records())
+    note("the sideband window is full: " + std::to_string(store_->evicted_switches()) +
+         " context switches dropped from its beginning, " + std::to_string(store_->folded_records()) +
+         " older records folded into its checkpoint");
+  if (lost_faults_)
+    note(std::to_string(lost_faults_) +
+         " page faults were dropped by the kernel: they do not interrupt the simulated trace");
+  return all;
+}
+
+}  // namespace hindcast::capture

@@ -1,0 +1,118 @@
+// The window over a launched command: its PT, the sideband, code bytes and processes, kept going, and taken as it is as often
+// as wanted.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "capture/child.h"
+#include "capture/code_bytes.h"
+#include "capture/perf_event.h"
+#include "capture/process_tree.h"
+#include "capture/pt_source.h"
+#include "capture/sideband.h"
+#include "capture/sideband_store.h"
+
+namespace hindcast::capture {
+
+struct WindowConfig {
+  std::vector<std::string> command;  // not empty
+  PtOptions pt;
+  uint64_t ring_bytes = uint64_t{64} << 20;      // of PT, per CPU; a power of two pages
+  size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
+  SidebandBudget sideband;
+};
+
+/// What a freeze took, in memory. Streams, images and placements are put into `info` when it is written.
+struct Frozen {
+  SnapshotInfo info;
+  std::vector<Cut> cuts;
+  CodeBytes::Collected code;
+  std::vector<std::string> warnings;  // of info.notes, those that whoever waits should see
+};
+
+/// Life: open(), start(), then step() again and again; snapshots in between; finish() at the end. One thread.
+class Window {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Say = std::function<void(const std::string&)>;  // one line a call
+
+  /// Source and calls must outlive it.
+  Window(PtSource& source, PerfCalls& calls, const WindowConfig& config, Say say);
+
+  /// Opens everything and forks the command, which waits. mask: the signal mask that it gets.
+  Result<void> open(const sigset_t& mask);
+  /// The window begins, then the command runs. Errors: also those of Child::release().
+  Result<void> start();
+  /// Waits until there is something to do, for at most 10 ms, or until one of `also` is readable; does a bounded amount of
+  /// work. Errors: the source cannot go on.
+  Result<void> step(std::span<const int> also);
+
+  Child& child() { return *child_; }
+  /// Empty: the command and all that it started have ended. Sure only for what ended before complete_since().
+  std::vector<Pid> alive();
+  Clock::time_point complete_since() const { return complete_since_; }
+  /// A line for the reader of the recordings, said at once.
+  void note(const std::string& text);
+
+  /// Asks for the window as of now. It goes on. One at a time.
+  Result<void> start_snapshot();
+  /// It, when it is there: until then step() on. Comes within seconds.
+  Result<std::optional<Frozen>> take_snapshot();
+  /// Stops tracing and takes the window as it is then.
+  Result<Frozen> finish();
+
+  uint64_t lost_records() const { return store_->lost_records(); }
+
+ private:
+  void drain();
+  void deliver(RecordTime until);
+  void deliver_settled();
+  void store(Delivered& d);
+  bool in_scope(const perf::Record& record) const;
+  RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
+  Result<void> finish_sideband();
+  void copy_memory();
+  Frozen collect(std::vector<Cut> cuts, Tsc end);
+  SnapshotInfo describe() const;
+  std::vector<std::string> warnings() const;
+
+  PtSource& source_;
+  PerfCalls& calls_;
+  const WindowConfig config_;
+  const Say say_;
+  const bool simulated_;
+  rlimit files_{};
+
+  std::vector<CpuId> cpus_;
+  std::optional<Sideband> sideband_;
+  std::optional<SidebandStore> store_;
+  std::optional<Child> child_;
+  ProcessTree tree_;
+  CodeBytes code_;
+  std::vector<std::string> notes_;
+  Tsc began_{0};
+
+  std::optional<RecordTime> settling_;  // read from the clock at settling_since_; due when old enough
+  Clock::time_point settling_since_;
+  RecordTime complete_until_{0};      // all records up to then have been stored
+  Clock::time_point complete_since_;  // and all of before then
+  Clock::time_point next_dead_check_;
+  std::set<int> hung_up_;  // descriptors that need no more waiting for
+  bool busy_ = true;       // the source had work to do, and probably has more
+  uint64_t lost_faults_ = 0;
+
+  struct Pending {
+    RecordTime at;  // sideband must be complete up to here
+    Tsc tsc;
+    std::optional<std::vector<Cut>> cuts;
+  };
+  std::optional<Pending> pending_;
+};
+
+}  // namespace hindcast::capture
