@@ -27,7 +27,8 @@ bool may_include(const std::string& room, const std::string& target) {
   if (to == "include/" || to == room) return true;
   if (room == "capture/sim/plugin/") return target == "capture/sim/channel.h";
   if (room == "capture/") return to == "transport/";
-  if (room == "server/views/") return target == "server/query.h";
+  // Two doors: questions about a bundle here, and the same of a server elsewhere. Neither lets transport or decode through.
+  if (room == "server/views/") return target == "server/query.h" || target == "server/remote.h";
   if (room == "server/") return to == "transport/" || to == "decode/" || to == "server/views/";
   return false;
 }
@@ -89,6 +90,9 @@ TEST(IncludeRule, CatchesEachForbiddenArrow) {
   EXPECT_EQ(count("transport/x.cc", "capture/pt_source.h"), 1u);
   EXPECT_EQ(count("server/x.cc", "capture/pt_source.h"), 1u);
   EXPECT_EQ(count("server/views/x.cc", "transport/bundle_reader.h"), 1u);
+  EXPECT_EQ(count("server/views/x.cc", "server/query.h"), 0u);
+  EXPECT_EQ(count("server/views/x.cc", "server/remote.h"), 0u);
+  EXPECT_EQ(count("server/views/x.cc", "server/remote_answers.h"), 1u);
   EXPECT_EQ(count("include/hindcast/x.h", "transport/bundle_reader.h"), 1u);
   EXPECT_EQ(count("capture/sim/plugin/x.cc", "transport/bundle_writer.h"), 1u);
   EXPECT_EQ(count("capture/sim/plugin/x.cc", "capture/sim/channel.h"), 0u);

@@ -6,6 +6,7 @@
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 #include "server/views/cli/words.h"
 
 namespace hindcast::server::cli {
@@ -137,6 +138,7 @@ int calls(const Request& request, const CallFlags& flags) {
     if (!parsed.ok()) return fail(parsed.error());
     range = *parsed;
   }
+  if (request.remote()) return ask(request, "calls");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   const auto overview = read_overview(**query, request);
@@ -216,6 +218,7 @@ void add_calls(CLI::App& app, Request& request, Command& chosen) {
   auto flags = std::make_shared<CallFlags>();
   CLI::App* sub = app.add_subcommand("calls", "a thread's call tree with times");
   add_file(*sub, request);
+  add_server(*sub, request);
   add_thread_flags(*sub, request);
   add_time(*sub, request);
   sub->add_option("--depth", flags->depth, "only the N outermost levels")->option_text("N")->check(at_least(1));

@@ -15,7 +15,8 @@ namespace {
 
 constexpr const char* kAbout =
     "What every thread executed, instruction by instruction, from Intel Processor Trace.\n"
-    "Works on local bundles (*.hcb). Data goes to stdout, words to stderr.";
+    "Works on local bundles (*.hcb), or with --server on what a hindcast-server keeps. Data goes to stdout, words to\n"
+    "stderr.";
 
 constexpr const char* kExamples =
     "Examples:\n"
@@ -24,6 +25,9 @@ constexpr const char* kExamples =
     "  hindcast show hindcast.hcb -t 4711        what thread 4711 executed\n"
     "  hindcast calls hindcast.hcb -t 4711       its call tree with times\n"
     "  hindcast verify hindcast.hcb              checksums, and a decode of everything\n"
+    "  hindcast snapshot --server URL            freeze all hosts now; prints the incident\n"
+    "  hindcast ls --server URL                  incidents, newest first; latest is the name of the first\n"
+    "  hindcast calls --server URL latest -t 4711\n"
     "More with  hindcast COMMAND --help.\n"
     "\n"
     "Exit codes: 0 done, 1 failed (or verify found a difference), 2 misused. NO_COLOR turns colours off.";
@@ -74,6 +78,22 @@ void wrap_descriptions(CLI::App& app) {
   for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) wrap_descriptions(*sub);
 }
 
+/// Every option that was typed, in one word each; not those that say where to ask and where the answer goes.
+std::vector<std::string> words_of(const CLI::App& sub) {
+  std::vector<std::string> words;
+  for (const CLI::Option* o : sub.get_options()) {
+    if (o->count() == 0 || o->get_lnames().empty()) continue;
+    const std::string& name = o->get_lnames()[0];
+    if (name == "server" || name == "token-file" || name == "output" || name == "help") continue;
+    if (o->get_items_expected_max() == 0) {
+      words.push_back("--" + name);
+      continue;
+    }
+    for (const std::string& value : o->results()) words.push_back("--" + name + "=" + value);
+  }
+  return words;
+}
+
 /// The command that a typo may have meant: same letters, or one more, less or other; empty: none.
 std::string nearest(const std::string& typed, const std::vector<std::string>& commands) {
   for (const std::string& c : commands) {
@@ -104,7 +124,28 @@ int fail(const Error& error) {
 }
 
 void add_file(CLI::App& sub, Request& request) {
-  sub.add_option("FILE", request.file, "bundle to read")->required()->type_name("");
+  sub.add_option("FILE", request.file, "bundle to read; with --server INCIDENT, INCIDENT/HOST or latest")
+      ->required()
+      ->type_name("");
+}
+
+namespace {
+
+CLI::Option* server_option(CLI::App& sub, Request& request, const char* what) {
+  sub.add_option("--token-file", request.token_file,
+                 "file with the server's token, if it wants one; else the environment's HINDCAST_TOKEN")
+      ->type_name("FILE");
+  return sub.add_option("--server", request.server, what)->type_name("URL");
+}
+
+}  // namespace
+
+void add_server(CLI::App& sub, Request& request) {
+  server_option(sub, request, "ask this hindcast-server, as in http://127.0.0.1:7412");
+}
+
+void add_needed_server(CLI::App& sub, Request& request) {
+  server_option(sub, request, "the hindcast-server, as in http://127.0.0.1:7412")->required();
 }
 
 void add_answer_flags(CLI::App& sub, Request& request) {
@@ -253,6 +294,11 @@ int run(int argc, const char* const* argv) {
   add_import(app, request, chosen);
   add_export(app, request, chosen);
   add_doctor(app, request, chosen);
+  add_snapshot_command(app, request, chosen);
+  add_status(app, request, chosen);
+  add_fetch(app, request, chosen);
+  add_upload(app, request, chosen);
+  add_keygen(app, request, chosen);
   app.add_subcommand("version", "print the version")->callback([&] {
     chosen = [] {
       Output out;
@@ -309,6 +355,7 @@ int run(int argc, const char* const* argv) {
     if (what.starts_with(kExtra)) what = "not understood: " + what.substr(kExtra.size());
     return fail({Errc::usage, what, {}, "hindcast" + name + " --help"});
   }
+  for (const CLI::App* sub : app.get_subcommands()) request.words = words_of(*sub);
   return chosen();
 }
 

@@ -24,7 +24,9 @@ int run(int argc, const char* const* argv);
 
 /// What a command was asked to do, filled by the parser before the command runs.
 struct Request {
-  std::string file;
+  std::string file;  // with a server: INCIDENT, INCIDENT/HOST, or "latest" for INCIDENT
+  std::string server, token_file;
+  std::vector<std::string> words;  // the options that were typed, as "--name=value"; for a server
   std::string output;
   bool json = false;
   bool verbose = false;
@@ -36,6 +38,8 @@ struct Request {
   uint64_t limit = 0;  // 0: none
   std::vector<std::string> debug_dirs;
   std::vector<std::string> rest;  // record: the program and its arguments
+
+  bool remote() const { return !server.empty(); }
 };
 
 using Command = std::function<int()>;
@@ -50,9 +54,18 @@ void add_verify(CLI::App& app, Request& request, Command& chosen);
 void add_import(CLI::App& app, Request& request, Command& chosen);
 void add_export(CLI::App& app, Request& request, Command& chosen);
 void add_doctor(CLI::App& app, Request& request, Command& chosen);
+void add_snapshot_command(CLI::App& app, Request& request, Command& chosen);
+void add_status(CLI::App& app, Request& request, Command& chosen);
+void add_fetch(CLI::App& app, Request& request, Command& chosen);
+void add_upload(CLI::App& app, Request& request, Command& chosen);
+void add_keygen(CLI::App& app, Request& request, Command& chosen);
 
 /// Flags that several commands share, with the same words everywhere.
 void add_file(CLI::App& sub, Request& request);
+/// --server and --token-file.
+void add_server(CLI::App& sub, Request& request);
+/// The same where there is no answer without a server.
+void add_needed_server(CLI::App& sub, Request& request);
 /// --json, and -o for the answer.
 void add_answer_flags(CLI::App& sub, Request& request);
 /// A check of an option's value, with words that a person understands.

@@ -6,6 +6,7 @@
 #include "server/views/cli/cli.h"
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
+#include "server/views/cli/remote.h"
 #include "server/views/cli/words.h"
 
 namespace hindcast::server::cli {
@@ -47,6 +48,7 @@ int dump(const Request& request, const DumpFlags& flags) {
     question.from = range->first;
     question.to = range->second;
   }
+  if (request.remote()) return ask(request, "dump");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   const auto overview = read_overview(**query, request);
@@ -111,6 +113,7 @@ void add_dump(CLI::App& app, Request& request, Command& chosen) {
   auto flags = std::make_shared<DumpFlags>();
   CLI::App* sub = app.add_subcommand("dump", "PT packets, or sideband records, as text");
   add_file(*sub, request);
+  add_server(*sub, request);
   sub->add_option("-C,--cpu", request.cpu, "only streams of this CPU")->type_name("CPU");
   sub->add_option("--stream", request.stream, "only this stream")->type_name("ID");
   sub->add_option("--offset", flags->offset, "only what begins at bytes A to B of a stream")->type_name("A,B");

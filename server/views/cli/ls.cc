@@ -1,13 +1,13 @@
 // hindcast ls: what a bundle holds and what it lacks.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <ctime>
 #include <set>
 
 #include "server/views/cli/cli.h"
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 #include "server/views/cli/table.h"
 #include "server/views/cli/words.h"
 
@@ -40,15 +40,6 @@ std::string kind_text(StreamKind kind) {
 std::string cpu_text(CpuId cpu) { return cpu == kNoCpu ? "-" : std::to_string(cpu.value()); }
 std::string tid_text(Tid tid) { return tid == kNoTid ? "-" : std::to_string(tid.value()); }
 
-std::string utc_text(uint64_t unix_ns) {
-  if (unix_ns == 0) return "unknown";
-  const std::time_t t = static_cast<std::time_t>(unix_ns / 1'000'000'000);
-  std::tm tm{};
-  char buffer[64];
-  if (!gmtime_r(&t, &tm) || !std::strftime(buffer, sizeof buffer, "%Y-%m-%d %H:%M:%S UTC", &tm)) return "unknown";
-  return buffer;
-}
-
 std::string cpus_text(const std::vector<CpuId>& cpus) {
   std::string s;
   for (size_t i = 0; i < cpus.size();) {
@@ -79,15 +70,6 @@ std::string window_text(const Overview& o) {
   if (!begins || !ends) return std::string(begins ? "end" : "begin") + " unknown" + from;
   if (o.scale.known()) return span_text(o.scale.ns(o.window.latest)) + from;
   return std::to_string(o.window.latest.value() - o.window.earliest.value()) + " ticks of unknown length" + from;
-}
-
-void field(Output& out, const std::string& name, const std::string& value) {
-  out.line(out.paint(Colour::dim, pad_right(name, 10)) + " " + value);
-}
-
-void heading(Output& out, const std::string& title, uint64_t n) {
-  out.line("");
-  out.line(out.paint(Colour::bold, title) + " " + out.paint(Colour::dim, "(" + std::to_string(n) + ")"));
 }
 
 std::string gap_words(const GapRow& g) {
@@ -326,6 +308,7 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
 }
 
 int ls(const Request& request, bool one_snapshot) {
+  if (request.remote()) return request.file.empty() ? list_incidents(request) : ask(request, "ls");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   const StoreInfo& store = (*query)->store();
@@ -377,15 +360,21 @@ int ls(const Request& request, bool one_snapshot) {
 
 void add_ls(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("ls", "what a bundle holds: threads, streams, images; and what it lacks");
-  add_file(*sub, request);
+  sub->add_option("FILE", request.file, "bundle to read; with --server an incident, or nothing for a list of them")
+      ->type_name("");
+  add_server(*sub, request);
   add_answer_flags(*sub, request);
   add_snapshot(*sub, request);
-  sub->add_flag("-v,--verbose", request.verbose, "also every slice, placement, gap, and whole build-ids");
+  sub->add_flag("-v,--verbose", request.verbose,
+                "also every slice, placement, gap, and whole build-ids; of incidents, all");
   sub->footer(
       "Examples:\n"
       "  hindcast ls hindcast.hcb\n"
-      "  hindcast ls --json hindcast.hcb | jq 'select(.type==\"thread\")'");
+      "  hindcast ls --json hindcast.hcb | jq 'select(.type==\"thread\")'\n"
+      "  hindcast ls --server http://127.0.0.1:7412              incidents, newest first\n"
+      "  hindcast ls --server http://127.0.0.1:7412 latest       what the newest one holds");
   sub->callback([&request, &chosen, sub] {
+    if (request.file.empty() && !request.remote()) throw CLI::RequiredError("FILE");
     const bool one = sub->get_option("--snapshot")->count() > 0;
     chosen = [&request, one] { return ls(request, one); };
   });

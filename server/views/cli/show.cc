@@ -6,6 +6,7 @@
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 #include "server/views/cli/table.h"
 #include "server/views/cli/words.h"
 
@@ -269,6 +270,7 @@ int show(const Request& request, const ShowFlags& flags) {
     if (!parsed.ok()) return fail(parsed.error());
     range = *parsed;
   }
+  if (request.remote()) return ask(request, "show");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   const auto overview = read_overview(**query, request);
@@ -353,6 +355,7 @@ void add_show(CLI::App& app, Request& request, Command& chosen) {
   auto flags = std::make_shared<ShowFlags>();
   CLI::App* sub = app.add_subcommand("show", "what a thread executed");
   add_file(*sub, request);
+  add_server(*sub, request);
   add_thread_flags(*sub, request);
   sub->add_option("-C,--cpu", request.cpu, "everything this CPU ran, instead of a thread")->type_name("CPU");
   add_time(*sub, request);

@@ -38,4 +38,13 @@ void Table::print(Output& out) const {
   for (const auto& cells : rows_) out.line(text_of(cells));
 }
 
+void field(Output& out, const std::string& name, const std::string& value) {
+  out.line(out.paint(Colour::dim, pad_right(name, 10)) + " " + value);
+}
+
+void heading(Output& out, const std::string& title, uint64_t n) {
+  out.line("");
+  out.line(out.paint(Colour::bold, title) + " " + out.paint(Colour::dim, "(" + std::to_string(n) + ")"));
+}
+
 }  // namespace hindcast::server::cli

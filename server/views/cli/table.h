@@ -24,4 +24,9 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+/// One line of a list of facts: its name, dim, and its value.
+void field(Output& out, const std::string& name, const std::string& value);
+/// "TITLE (n)" behind an empty line.
+void heading(Output& out, const std::string& title, uint64_t n);
+
 }  // namespace hindcast::server::cli

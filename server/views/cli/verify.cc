@@ -5,6 +5,7 @@
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 #include "server/views/cli/table.h"
 #include "server/views/cli/words.h"
 
@@ -77,6 +78,7 @@ void report_text(Output& out, const VerifyReport& r, bool with_truth) {
 }
 
 int verify(const Request& request, const VerifyFlags& flags) {
+  if (request.remote()) return ask(request, "verify");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   VerifyQuestion question;
@@ -105,6 +107,7 @@ void add_verify(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub =
       app.add_subcommand("verify", "check every byte, decode everything, compare with the truth if there is one");
   add_file(*sub, request);
+  add_server(*sub, request);
   sub->add_option("--truth", flags->truth, "folder that record --truth wrote: compare each thread with it")
       ->type_name("DIR");
   sub->add_option("--resync", flags->resync,

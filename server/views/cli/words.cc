@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <string_view>
 #include <tuple>
 
@@ -64,6 +65,15 @@ std::string size_text(uint64_t bytes) {
 
 std::string count_text(uint64_t n, const std::string& noun) {
   return std::to_string(n) + " " + noun + (n == 1 ? "" : "s");
+}
+
+std::string utc_text(uint64_t unix_ns) {
+  if (unix_ns == 0) return "unknown";
+  const std::time_t t = static_cast<std::time_t>(unix_ns / 1'000'000'000);
+  std::tm tm{};
+  char buffer[64];
+  if (!gmtime_r(&t, &tm) || !std::strftime(buffer, sizeof buffer, "%Y-%m-%d %H:%M:%S UTC", &tm)) return "unknown";
+  return buffer;
 }
 
 std::string span_text(double ns) {

@@ -16,6 +16,8 @@ std::string count_text(uint64_t n, const std::string& noun);
 /// "0.40 µs", "12.3 ms": three digits, for widths and durations.
 std::string span_text(double ns);
 std::string hex_text(uint64_t v);
+/// "2026-11-26 10:45:01 UTC"; "unknown" for 0.
+std::string utc_text(uint64_t unix_ns);
 
 /// Time since the window's start and its uncertainty: {"12.345678", "±0.40 µs"} in milliseconds, {"12345", "±6"} in ticks
 /// when the scale is unknown. One-sided: {"> 12.345678", ""}. Unknown: {"?", ""}.
