@@ -117,7 +117,11 @@ Result<void> Remote::exchange(Exchange& e) const {
     return refused.size() < kPiece;
   };
   const auto result = client.send(request);
-  if (status != 0 && !is_ok(status)) return read_error_answer(status, refused);
+  if (status != 0 && !is_ok(status)) {
+    Error error = read_error_answer(status, refused);
+    if (status == 404) error.fix = "list what there is:  hindcast ls --server " + url_;  // the server's is for programs
+    return error;
+  }
   if (!e.trouble.ok()) return std::move(e.trouble).error();
   if (result) return {};
   if (file_failed)

@@ -140,9 +140,7 @@ CLI::Option* server_option(CLI::App& sub, Request& request, const char* what) {
 
 }  // namespace
 
-void add_server(CLI::App& sub, Request& request) {
-  server_option(sub, request, "ask this hindcast-server, as in http://127.0.0.1:7412");
-}
+void add_server(CLI::App& sub, Request& request, const char* what) { server_option(sub, request, what); }
 
 void add_needed_server(CLI::App& sub, Request& request) {
   server_option(sub, request, "the hindcast-server, as in http://127.0.0.1:7412")->required();

@@ -62,8 +62,9 @@ void add_keygen(CLI::App& app, Request& request, Command& chosen);
 
 /// Flags that several commands share, with the same words everywhere.
 void add_file(CLI::App& sub, Request& request);
-/// --server and --token-file.
-void add_server(CLI::App& sub, Request& request);
+/// --server and --token-file. what: what the server is for.
+void add_server(CLI::App& sub, Request& request,
+                const char* what = "ask this hindcast-server, as in http://127.0.0.1:7412");
 /// The same where there is no answer without a server.
 void add_needed_server(CLI::App& sub, Request& request);
 /// --json, and -o for the answer.

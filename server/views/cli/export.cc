@@ -6,6 +6,7 @@
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 #include "server/views/export/perf_data.h"
 
 namespace hindcast::server::cli {
@@ -26,6 +27,15 @@ std::string quoted(const std::string& path) {
 }
 
 int export_snapshot(const Request& request) {
+  if (request.remote()) {
+    const auto bundle = FetchedBundle::get(request);
+    if (!bundle.ok()) return fail(bundle.error());
+    Request here = request;
+    here.server.clear();
+    here.file = bundle->path();
+    if (here.output.empty()) here.output = bundle->name().incident + "." + bundle->name().host + ".perf";
+    return export_snapshot(here);
+  }
   const std::string folder = request.output.empty() ? default_folder(request.file) : request.output;
   std::error_code ignored;
   if (std::filesystem::exists(folder + "/perf.data", ignored) || std::filesystem::exists(folder + "/buildid", ignored))
@@ -66,6 +76,7 @@ int export_snapshot(const Request& request) {
 void add_export(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("export", "write a snapshot as a perf.data file that perf script decodes");
   add_file(*sub, request);
+  add_server(*sub, request);
   auto format = std::make_shared<std::string>("perf-data");
   sub->add_option("--format", *format, "perf-data: Linux perf's own file, with the code in a build-id cache beside it")
       ->check(CLI::IsMember({"perf-data"}))

@@ -6,6 +6,7 @@
 #include "server/views/cli/json.h"
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/remote.h"
 
 namespace hindcast::server::cli {
 namespace {
@@ -93,6 +94,7 @@ int import_trace(const Request& request, const ImportFlags& flags) {
   } else {
     say("wrote " + output + "; look at it:  hindcast ls " + output);
   }
+  if (request.remote()) return send_written(request, output, "import of " + request.file);
   return kDone;
 }
 
@@ -134,6 +136,7 @@ void add_import(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("--buildid-dir", flags->build_id_folder,
                   "perf: build-id cache with the code, such as ~/.debug; default: buildid beside the file")
       ->type_name("DIR");
+  add_server(*sub, request, "give the bundle to this hindcast-server, too, as in http://127.0.0.1:7412");
   sub->add_flag("--json", request.json, "say what was written in JSON");
   sub->footer(
       "Examples:\n"

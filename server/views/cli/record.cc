@@ -6,6 +6,7 @@
 
 #include "hindcast/pt_config.h"
 #include "server/views/cli/cli.h"
+#include "server/views/cli/remote.h"
 
 namespace hindcast::server::cli {
 namespace {
@@ -29,6 +30,12 @@ int record(const Request& request, const RecordFlags& flags) {
     return fail({Errc::usage, "no program to record", {}, "hindcast record [OPTIONS] -- CMD ARGS..."});
   if (!flags.pt.empty())
     if (const auto options = parse_pt_options(flags.pt); !options.ok()) return fail(options.error());
+  if (request.remote()) {
+    // Before the program runs: whoever names a server wants to know that it is not there.
+    const auto remote = open_remote(request);
+    if (!remote.ok()) return fail(remote.error());
+    if (const auto status = remote->status(); !status.ok()) return fail(status.error());
+  }
   const std::string daemon = find_program("hindcastd");
   if (daemon.empty())
     return fail({Errc::not_found, "cannot find hindcastd, which does the recording",
@@ -56,6 +63,7 @@ int record(const Request& request, const RecordFlags& flags) {
   if (::stat(file.c_str(), &after) == 0 && (!existed || !same_time(before.st_mtim, after.st_mtim))) {
     const std::string words = "  look      hindcast ls " + file + "\n";
     std::fwrite(words.data(), 1, words.size(), stderr);
+    if (request.remote()) send_written(request, file, "record " + request.rest[0]);
   }
   return *code;
 }
@@ -84,6 +92,7 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("--sim", flags->sim, "knobs of the simulator, as in seed=1,ovf=1000")->type_name("LIST");
   sub->add_option("--truth", flags->truth, "simulated only: also write what really ran into this folder, for verify")
       ->type_name("DIR");
+  add_server(*sub, request, "give the bundle to this hindcast-server, too, as in http://127.0.0.1:7412");
   sub->footer(
       "Examples:\n"
       "  hindcast record -- ./server --port 80\n"
@@ -100,9 +109,12 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
 void add_doctor(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("doctor", "say what this machine can capture, and what to change");
   add_answer_flags(*sub, request);
-  sub->footer("Examples:\n  hindcast doctor\n  hindcast doctor --json");
+  add_server(*sub, request, "what this hindcast-server can do instead, as in http://127.0.0.1:7412");
+  sub->footer(
+      "Examples:\n  hindcast doctor\n  hindcast doctor --json\n  hindcast doctor --server http://127.0.0.1:7412");
   sub->callback([&request, &chosen] {
     chosen = [&request] {
+      if (request.remote()) return server_doctor(request);
       const std::string daemon = find_program("hindcastd");
       if (daemon.empty())
         return fail({Errc::not_found, "cannot find hindcastd, which knows what this machine can do",

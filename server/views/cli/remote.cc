@@ -1,7 +1,12 @@
 #include "server/views/cli/remote.h"
 
-#include <cstdlib>
+#include <stdlib.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "hindcast/fd.h"
 #include "server/views/cli/progress.h"
 #include "server/views/cli/words.h"
 
@@ -98,21 +103,48 @@ int ask(const Request& request, const std::string& command) {
   return code.ok() ? *code : fail(code.error());
 }
 
-int upload_bundle(const Request& request, const std::string& path, const std::string& reason) {
-  const auto remote = open_remote(request);
-  if (!remote.ok()) return fail(remote.error());
+Result<RemoteIncident> send_bundle(const Request& request, const std::string& path, const std::string& reason) {
+  HC_TRY(const Remote remote, open_remote(request));
   ProgressBar bar("sending");
-  const auto incident = remote->upload(path, reason, bar.callback());
-  bar.clear();
-  if (!incident.ok()) return fail(incident.error());
-  Output out;
-  if (request.json)
-    json_incident(out, *incident);
-  else
-    out.line(incident->id);
-  if (const auto done = out.finish(); !done.ok()) return fail(done.error());
-  say("kept by " + remote->url() + "; look at it:  hindcast ls --server " + remote->url() + " " + incident->id);
-  return kDone;
+  return remote.upload(path, reason, bar.callback());
+}
+
+void say_kept(const Request& request, const std::string& incident) {
+  say("kept as incident " + incident + "; look at it:  hindcast ls --server " + request.server + " " + incident);
+}
+
+int send_written(const Request& request, const std::string& path, const std::string& reason) {
+  const auto incident = send_bundle(request, path, reason);
+  if (incident.ok()) {
+    say_kept(request, incident->id);
+    return kDone;
+  }
+  const int code = fail(incident.error());
+  say(path + " is not on the server; send it:  hindcast upload --server " + request.server + " " + path);
+  return code;
+}
+
+Result<FetchedBundle> FetchedBundle::get(const Request& request) {
+  HC_TRY(const Remote remote, open_remote(request));
+  FetchedBundle b;
+  HC_TRY(b.name_, resolve_bundle(remote, request.file));
+  std::error_code error;
+  std::string folder = (std::filesystem::temp_directory_path(error) / "hindcast-XXXXXX").string();
+  if (error || !::mkdtemp(folder.data()))
+    return errno_error("cannot make a folder for the download", folder, "name another one with TMPDIR");
+  b.folder_ = folder;
+  b.path_ = folder + "/" + b.name_.host + ".hcb";
+  ProgressBar bar("fetching");
+  HC_TRY_VOID(remote.fetch(b.name_.incident, b.name_.host, b.path_, bar.callback()));
+  return b;
+}
+
+FetchedBundle::FetchedBundle(FetchedBundle&& o) noexcept
+    : folder_(std::exchange(o.folder_, {})), path_(std::move(o.path_)), name_(std::move(o.name_)) {}
+
+FetchedBundle::~FetchedBundle() {
+  std::error_code ignored;
+  if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
 }
 
 }  // namespace hindcast::server::cli

@@ -33,7 +33,30 @@ void print_incidents(Output& out, const std::vector<RemoteIncident>& incidents);
 /// As an object of type "incident".
 void json_incident(Output& out, const RemoteIncident& incident);
 
-/// Sends a bundle; its incident's id goes to stdout. kDone, or kFailed with what to do on stderr.
-int upload_bundle(const Request& request, const std::string& path, const std::string& reason);
+/// Sends a bundle, with a bar.
+Result<RemoteIncident> send_bundle(const Request& request, const std::string& path, const std::string& reason);
+/// For what a command just wrote: sends it, says its incident on stderr. kDone, or kFailed: the file is still here, and how to
+/// send it is said.
+int send_written(const Request& request, const std::string& path, const std::string& reason);
+/// Says where a bundle is to be looked at.
+void say_kept(const Request& request, const std::string& incident);
+
+/// What request.file names, downloaded with a bar into a file that is removed with this.
+class FetchedBundle {
+ public:
+  static Result<FetchedBundle> get(const Request& request);
+  FetchedBundle(FetchedBundle&& o) noexcept;
+  ~FetchedBundle();
+  const std::string& path() const { return path_; }
+  const RemoteName& name() const { return name_; }
+
+ private:
+  FetchedBundle() = default;
+  std::string folder_, path_;
+  RemoteName name_;
+};
+
+/// What is wrong with the server or its hosts, if anything. kFailed: it cannot freeze all its hosts.
+int server_doctor(const Request& request);
 
 }  // namespace hindcast::server::cli

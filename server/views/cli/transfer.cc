@@ -32,6 +32,19 @@ int fetch(const Request& request) {
   return kDone;
 }
 
+int upload(const Request& request, const std::string& reason) {
+  const auto incident = send_bundle(request, request.file, reason);
+  if (!incident.ok()) return fail(incident.error());
+  Output out;
+  if (request.json)
+    json_incident(out, *incident);
+  else
+    out.line(incident->id);
+  if (const auto done = out.finish(); !done.ok()) return fail(done.error());
+  say_kept(request, incident->id);
+  return kDone;
+}
+
 }  // namespace
 
 void add_fetch(CLI::App& app, Request& request, Command& chosen) {
@@ -65,7 +78,7 @@ void add_upload(CLI::App& app, Request& request, Command& chosen) {
   sub->callback([&request, &chosen, reason] {
     chosen = [&request, reason] {
       const std::string name = std::filesystem::path(request.file).filename().string();
-      return upload_bundle(request, request.file, reason->empty() ? "upload of " + name : *reason);
+      return upload(request, reason->empty() ? "upload of " + name : *reason);
     };
   });
 }
