@@ -75,9 +75,11 @@ Result<void> Daemon::start(SignalTrap& signals) {
   events.say = say_;
   HC_TRY(sender_, transport::Sender::start(config_.sender, *spool_, std::move(events)));
   writer_ = std::thread([this] { write_loop(); });
-  say_("armed: " + shell_quoted(config_.window.command).substr(0, 200) + " as process " +
-       std::to_string(window_.child().pid().value()) + ", " + human_bytes(config_.window.ring_bytes) +
-       " of PT per CPU, for " + config_.sender.endpoint + " as " + config_.sender.host);
+  const std::string over = window_.has_child() ? shell_quoted(config_.window.command).substr(0, 200) + " as process " +
+                                                     std::to_string(window_.child().pid().value())
+                                               : "cgroup " + config_.window.cgroup;
+  say_("armed: " + over + ", " + human_bytes(config_.window.ring_bytes) + " of PT per CPU, for " +
+       config_.sender.endpoint + " as " + config_.sender.host);
   transport::notify_service("READY=1");
   return {};
 }
@@ -99,7 +101,7 @@ bool Daemon::asked_to_stop(SignalTrap& signals) {
 }
 
 void Daemon::look_at_child() {
-  if (child_ended_) return;
+  if (child_ended_ || !window_.has_child()) return;
   const auto end = window_.child().poll_end();
   if (!end) return;
   child_ended_ = true;
@@ -176,19 +178,20 @@ void Daemon::write_loop() {
   }
 }
 
-/// Ends the command, and finishes what is frozen.
+/// Ends the command, and finishes what is frozen. What is in a cgroup runs on.
 void Daemon::stop(SignalTrap& signals) {
   transport::notify_service("STOPPING=1");
   const auto begin = Clock::now();
   bool killed = false;
-  if (!window_.child().poll_end()) window_.child().send(SIGTERM);
+  const auto has_ended = [this] { return !window_.has_child() || window_.child().poll_end().has_value(); };
+  if (!has_ended()) window_.child().send(SIGTERM);
   for (;;) {
     const auto wall = Clock::now();
     const int also[] = {signals.fd()};
     if (!window_.step(also)) break;
     signals.take();  // it is stopping already
     if (freezing_) end_freeze();
-    const bool ended = window_.child().poll_end().has_value();
+    const bool ended = has_ended();
     if (!ended && !killed && wall > begin + kPatience) {
       say_("the command does not end: killing it");
       window_.child().send(SIGKILL);

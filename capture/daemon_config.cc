@@ -63,6 +63,11 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
   c.window.sideband.switch_bytes_per_cpu = c.window.sideband.process_bytes =
       s.bytes("trace.sideband_window", c.window.sideband.process_bytes);
   c.window.command = s.texts("window.command");
+  c.window.cgroup = path(s.text("window.cgroup", ""));
+  if (!c.window.cgroup.empty() && !c.window.command.empty())
+    s.wrong("window.cgroup", "a window is over a command or over a cgroup, not both");
+  if (!c.window.cgroup.empty() && c.source.source == "simulated")
+    s.wrong("window.cgroup", "the simulated source traces only what it starts itself");
   c.cooldown = std::chrono::seconds(s.seconds("freeze.cooldown", 1));
   c.late = std::chrono::seconds(s.seconds("freeze.late", 60));
   HC_TRY_VOID(s.finish());

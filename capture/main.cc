@@ -110,9 +110,13 @@ int run_record(const Options& o) {
 int run_as_daemon(const Options& o) {
   auto config = read_daemon_config(o.config);
   if (!config) return fail(config.error());
+  if (!o.command.empty() && !config->window.cgroup.empty())
+    return fail({Errc::usage, "a command was given, but " + o.config + " names a cgroup", config->window.cgroup,
+                 "leave one of them away"});
   if (!o.command.empty()) config->window.command = o.command;
-  if (config->window.command.empty())
-    return fail({Errc::usage, "there is nothing to keep a window over", "no window.command in " + o.config,
+  if (config->window.command.empty() && config->window.cgroup.empty())
+    return fail({Errc::usage, "there is nothing to keep a window over",
+                 "neither window.command nor window.cgroup in " + o.config,
                  "hindcastd --config " + o.config + " -- CMD ARGS..."});
   auto source = choose_source(config->source, say);
   if (!source) return fail(source.error());

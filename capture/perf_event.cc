@@ -17,9 +17,9 @@ namespace {
 
 class KernelPerfCalls : public PerfCalls {
  public:
-  int open(const perf_event_attr& attr, pid_t pid, int cpu) override {
+  int open(const perf_event_attr& attr, pid_t pid, int cpu, unsigned long flags) override {
     perf_event_attr copy = attr;  // the kernel writes its own size back on E2BIG
-    const long fd = ::syscall(SYS_perf_event_open, &copy, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+    const long fd = ::syscall(SYS_perf_event_open, &copy, pid, cpu, -1, flags | PERF_FLAG_FD_CLOEXEC);
     return fd < 0 ? -errno : static_cast<int>(fd);
   }
   int map(const Fd& fd, size_t bytes, int prot, off_t offset, Mapping& out) override {
@@ -104,16 +104,16 @@ perf_event_attr mapping_alarm_attr(RecordClock clock) {
 
 Result<perf_event_attr> negotiate_sideband(PerfCalls& calls, perf_event_attr wanted, int cpu,
                                            std::vector<std::string>& notes) {
-  if (Fd whole(calls.open(wanted, -1, cpu)); whole.valid()) return wanted;
+  if (Fd whole(calls.open(wanted, -1, cpu, 0)); whole.valid()) return wanted;
   perf_event_attr granted = wanted;
   for (const OptionalKind& k : kOptionalKinds) k.set(granted, false);
-  const int base = calls.open(granted, -1, cpu);
+  const int base = calls.open(granted, -1, cpu, 0);
   if (base < 0) return perf_open_error(-base, "CPU " + std::to_string(cpu) + ": sideband records");
   Fd base_fd(base);
   for (const OptionalKind& k : kOptionalKinds) {
     if (!k.get(wanted)) continue;
     k.set(granted, true);
-    const int e = calls.open(granted, -1, cpu);
+    const int e = calls.open(granted, -1, cpu, 0);
     Fd fd(e);
     if (fd.valid()) continue;
     k.set(granted, false);

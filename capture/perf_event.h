@@ -17,8 +17,9 @@ namespace hindcast::capture {
 class PerfCalls {
  public:
   virtual ~PerfCalls() = default;
-  /// perf_event_open(2), close-on-exec, without a group. A descriptor, or a negative errno.
-  virtual int open(const perf_event_attr& attr, pid_t pid, int cpu) = 0;
+  /// perf_event_open(2), close-on-exec, without a group. flags: PERF_FLAG_PID_CGROUP, or 0. A descriptor, or a negative
+  /// errno.
+  virtual int open(const perf_event_attr& attr, pid_t pid, int cpu, unsigned long flags) = 0;
   /// mmap(2), shared. 0, or a negative errno.
   virtual int map(const Fd& fd, size_t bytes, int prot, off_t offset, Mapping& out) = 0;
   /// ioctl(2). 0, or a negative errno.

@@ -56,9 +56,11 @@ std::vector<uint64_t> surviving_cuts(ByteSpan ring, uint64_t head, const RingCop
 
 PerfSource::PerfSource(PerfCalls& calls, MachineRoots roots) : calls_(calls), roots_(std::move(roots)) {}
 
-Result<PerfSource::CpuTrace> PerfSource::open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes) {
+Result<PerfSource::CpuTrace> PerfSource::open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes,
+                                                  int cgroup) {
   const std::string object = "CPU " + std::to_string(cpu.value()) + ": intel_pt";
-  auto ring = SidebandRing::open(calls_, attr, -1, static_cast<int>(cpu.value()), kRecordRing, object);
+  auto ring = SidebandRing::open(calls_, attr, cgroup, static_cast<int>(cpu.value()), kRecordRing, object,
+                                 cgroup >= 0 ? PERF_FLAG_PID_CGROUP : 0);
   if (!ring) return std::move(ring).error();
   CpuTrace t{cpu, std::move(ring).value(), {}, {}, {}, 0, 0, 0};
   perf_event_mmap_page* page = t.ring.page();
@@ -115,7 +117,7 @@ Result<void> PerfSource::prepare(const PtSourceConfig& config) {
   attr.watermark = 1;
   attr.wakeup_watermark = kRecordRing / 2;
   for (const CpuId cpu : config.cpus) {
-    HC_TRY(CpuTrace t, open_cpu(attr, cpu, aux_bytes));
+    HC_TRY(CpuTrace t, open_cpu(attr, cpu, aux_bytes, config.cgroup));
     traces_.push_back(std::move(t));
   }
   if (!traces_.empty()) clock_ = read_tsc_conversion(traces_.front().ring.page());

@@ -65,7 +65,7 @@ class PerfSource : public PtSource {
     std::vector<RingCut> cuts;
     uint64_t truncated = 0, partial = 0, collisions = 0;
   };
-  Result<CpuTrace> open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes);
+  Result<CpuTrace> open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes, int cgroup);
   void drain(CpuTrace& trace);
   Result<std::vector<Cut>> stop_and_copy();
 

@@ -16,6 +16,7 @@ struct PtSourceConfig {
   PtOptions pt;
   uint64_t ring_bytes = uint64_t{64} << 20;  // per CPU; a power of two pages
   std::vector<CpuId> cpus;                   // every online CPU
+  int cgroup = -1;  // descriptor of a cgroup's folder, borrowed by prepare(): trace its processes only; -1: all
 };
 
 /// What should happen to a sideband record that the source was shown.

@@ -12,10 +12,10 @@ constexpr size_t kSmallestRing = size_t{64} << 10;
 }
 
 Result<SidebandRing> SidebandRing::open(PerfCalls& calls, const perf_event_attr& attr, pid_t pid, int cpu,
-                                        size_t ring_bytes, const std::string& object) {
+                                        size_t ring_bytes, const std::string& object, unsigned long flags) {
   SidebandRing ring;
   ring.calls_ = &calls;
-  const int fd = calls.open(attr, pid, cpu);
+  const int fd = calls.open(attr, pid, cpu, flags);
   if (fd < 0) return perf_open_error(-fd, object);
   ring.fd_ = Fd(fd);
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));

@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kPollSimulated{2};  // the simulated trace is made of what we see: rings fill in tens of ms
 constexpr milliseconds kPollReal{10};
+constexpr milliseconds kCgroupLook{500};
 /// A record is visible at most this long after its time stamp: the kernel writes it with preemption off, so only a CPU
 /// that its hypervisor stopped takes longer. Records that do are counted and noted.
 constexpr milliseconds kRecordsSettle{5};
@@ -54,12 +55,16 @@ void Window::note(const std::string& text) {
 Result<void> Window::open(const sigset_t& mask) {
   files_ = raise_file_limit();
   HC_TRY(cpus_, online_cpus());
-  HC_TRY_VOID(source_.prepare({config_.pt, config_.ring_bytes, cpus_}));
+  if (config_.command.empty()) {
+    HC_TRY(cgroup_, Cgroup::open(config_.cgroup));
+  }
+  HC_TRY_VOID(source_.prepare({config_.pt, config_.ring_bytes, cpus_, cgroup_ ? cgroup_->fd() : -1}));
   SidebandConfig sideband;
   sideband.cpus = cpus_;
   sideband.clock = simulated_ ? RecordClock::monotonic_raw : RecordClock::perf_default;
   sideband.ring_bytes = config_.sideband_ring_bytes;
   HC_TRY(sideband_, Sideband::open(calls_, sideband, notes_));
+  if (cgroup_) return {};
   HC_TRY(const std::vector<std::string> argv, source_.command(config_.command));
   HC_TRY(child_, Child::fork_stopped(argv, mask, files_));
   tree_.add_root(child_->pid());
@@ -81,8 +86,28 @@ Result<void> Window::start() {
   ProcSynthOptions synth;
   synth.with_maps = !simulated_;
   HC_TRY_VOID(synthesise_processes(synth, store_->checkpoint(), notes_));
-  HC_TRY_VOID(source_.on_started(child_->pid()));
+  watch_cgroup();
+  HC_TRY_VOID(source_.on_started(child_ ? child_->pid() : kNoPid));
+  if (!child_) return {};
   return child_->release();
+}
+
+/// Who came into the cgroup by no fork that we saw: its mappings are read where the kernel keeps them.
+void Window::watch_cgroup() {
+  const auto wall = Clock::now();
+  if (!cgroup_ || wall < next_cgroup_look_) return;
+  next_cgroup_look_ = wall + kCgroupLook;
+  for (const Pid pid : cgroup_->members()) {
+    if (tree_.contains(pid)) continue;
+    tree_.add_root(pid);
+    const RecordTime at = now();
+    if (const auto maps = read_maps("/proc", pid)) {
+      for (const MapRecord& map : *maps) code_.add(map, at);
+    } else {
+      note("the code of process " + std::to_string(pid.value()) +
+           " is not known before it maps more: " + maps.error().text());
+    }
+  }
 }
 
 bool Window::in_scope(const perf::Record& record) const {
@@ -171,14 +196,16 @@ void Window::deliver_settled() {
 Result<void> Window::step(std::span<const int> also) {
   std::vector<pollfd> fds;
   for (const int fd : also) fds.push_back({fd, POLLIN, 0});
-  if (!child_->poll_end()) fds.push_back({child_->end_fd(), POLLIN, 0});
+  const int end_fd = child_ && !child_->poll_end() ? child_->end_fd() : -1;
+  if (end_fd >= 0) fds.push_back({end_fd, POLLIN, 0});
   for (const int fd : sideband_->wakeup_fds())
     if (!hung_up_.count(fd)) fds.push_back({fd, POLLIN, 0});
   const milliseconds wait = busy_ ? milliseconds(0) : simulated_ ? kPollSimulated : kPollReal;
   ::poll(fds.data(), fds.size(), static_cast<int>(wait.count()));
   // an event of a process hangs up with it, and would wake us for ever
   for (size_t i = also.size(); i < fds.size(); ++i)
-    if (fds[i].revents & POLLHUP && fds[i].fd != child_->end_fd()) hung_up_.insert(fds[i].fd);
+    if (fds[i].revents & POLLHUP && fds[i].fd != end_fd) hung_up_.insert(fds[i].fd);
+  watch_cgroup();
   deliver_settled();
   const auto before = Clock::now();
   HC_TRY_VOID(source_.poll());
@@ -266,7 +293,7 @@ SnapshotInfo Window::describe() const {
   char host[256] = {};
   if (::gethostname(host, sizeof host - 1) == 0) info.host = host;
   info.source = source_.name();
-  info.command = shell_quoted(config_.command);
+  info.command = cgroup_ ? "cgroup " + cgroup_->path() : shell_quoted(config_.command);
   info.created_unix_ns = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count());

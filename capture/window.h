@@ -1,4 +1,4 @@
-// The window over a launched command: its PT, the sideband, code bytes and processes, kept going, and taken as it is as often
+// The window over a launched command or a cgroup: its PT, the sideband, code bytes and processes, kept going, and taken as it is as often
 // as wanted.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/cgroup.h"
 #include "capture/child.h"
 #include "capture/code_bytes.h"
 #include "capture/perf_event.h"
@@ -21,7 +22,8 @@
 namespace hindcast::capture {
 
 struct WindowConfig {
-  std::vector<std::string> command;  // not empty
+  std::vector<std::string> command;  // empty: what is in the cgroup
+  std::string cgroup;                // its folder; used without a command
   PtOptions pt;
   uint64_t ring_bytes = uint64_t{64} << 20;      // of PT, per CPU; a power of two pages
   size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
@@ -45,7 +47,7 @@ class Window {
   /// Source and calls must outlive it.
   Window(PtSource& source, PerfCalls& calls, const WindowConfig& config, Say say);
 
-  /// Opens everything and forks the command, which waits. mask: the signal mask that it gets.
+  /// Opens everything and forks the command, if there is one, which waits. mask: the signal mask that it gets.
   Result<void> open(const sigset_t& mask);
   /// The window begins, then the command runs. Errors: also those of Child::release().
   Result<void> start();
@@ -53,6 +55,7 @@ class Window {
   /// work. Errors: the source cannot go on.
   Result<void> step(std::span<const int> also);
 
+  bool has_child() const { return child_.has_value(); }
   Child& child() { return *child_; }
   /// Empty: the command and all that it started have ended. Sure only for what ended before complete_since().
   std::vector<Pid> alive();
@@ -74,6 +77,7 @@ class Window {
   void deliver(RecordTime until);
   void deliver_settled();
   void store(Delivered& d);
+  void watch_cgroup();
   bool in_scope(const perf::Record& record) const;
   RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
   Result<void> finish_sideband();
@@ -93,6 +97,8 @@ class Window {
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
   std::optional<Child> child_;
+  std::optional<Cgroup> cgroup_;
+  Clock::time_point next_cgroup_look_;
   ProcessTree tree_;
   CodeBytes code_;
   std::vector<std::string> notes_;

@@ -191,6 +191,9 @@ class SimSource final : public PtSource {
 
 Result<void> SimSource::prepare(const PtSourceConfig& config) {
   source_config_ = config;
+  if (config.cgroup >= 0)
+    return Error{Errc::usage, "the simulated source cannot watch a cgroup", "it traces what it starts itself",
+                 "a command instead of the cgroup, or a machine with Intel PT"};
   if (source_config_.cpus.empty()) return Error{Errc::usage, "cannot simulate PT without a CPU", {}, {}};
   qemu_ = config_.qemu.empty() ? capture::find_qemu() : config_.qemu;
   if (qemu_.empty())

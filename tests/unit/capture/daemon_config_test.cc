@@ -34,7 +34,8 @@ std::string example(bool with_comments) {
   std::ifstream in(std::string(HC_SOURCE_DIR) + "/capture/hindcastd.example.toml");
   std::string all, line;
   while (std::getline(in, line)) {
-    if (with_comments && line.size() > 1 && line[0] == '#' && line[1] != ' ') line.erase(0, 1);
+    if (with_comments && !line.starts_with("#cgroup") && line.size() > 1 && line[0] == '#' && line[1] != ' ')
+      line.erase(0, 1);
     all += line + "\n";
   }
   return all;
@@ -48,6 +49,7 @@ TEST(DaemonConfig, TheExampleIsRightAndWhatItCommentsOutIsTheDefault) {
   EXPECT_TRUE(c.window.command.empty());
   EXPECT_EQ(all.sender.host, "web-1");
   EXPECT_EQ(all.window.command, (std::vector<std::string>{"/usr/bin/my-server", "--port", "8080"}));
+  EXPECT_TRUE(all.window.cgroup.empty());
   EXPECT_EQ(all.source.sim, "seed=1");
   EXPECT_EQ(all.source.truth, "/etc/hindcast/truth");
   for (const DaemonConfig* other : {&c, &all}) {
@@ -76,6 +78,13 @@ TEST(DaemonConfig, AllThatIsWrongIsSaidAtOnce) {
         "trace.sideband_ring (line 14)", "trace.sim (line 15)", "window.command (line 17)",
         "freeze.cooldown (line 19)"})
     EXPECT_NE(text.find(words), std::string::npos) << words << "\n" << text;
+}
+
+TEST(DaemonConfig, ACgroupTakesTheCommandsPlace) {
+  const std::string cgroup = "[window]\ncgroup = \"/sys/fs/cgroup/shop\"\n";
+  EXPECT_EQ(good(kNeeded + cgroup).window.cgroup, "/sys/fs/cgroup/shop");
+  EXPECT_NE(found(kNeeded + cgroup + "command = [\"a\"]\n").find("window.cgroup (line 9)"), std::string::npos);
+  EXPECT_NE(found(kNeeded + cgroup + "[trace]\nsource = \"simulated\"\n").find("window.cgroup"), std::string::npos);
 }
 
 TEST(DaemonConfig, PathsStandBesideTheFile) {

@@ -15,8 +15,8 @@ namespace hindcast::capture {
 
 class FakePerf : public PerfCalls {
  public:
-  int open(const perf_event_attr& attr, pid_t pid, int cpu) override {
-    opened.push_back({attr, pid, cpu});
+  int open(const perf_event_attr& attr, pid_t pid, int cpu, unsigned long flags) override {
+    opened.push_back({attr, pid, cpu, flags});
     if (refuse)
       if (const int e = refuse(attr)) return -e;
     return ::memfd_create("fake-perf", MFD_CLOEXEC);
@@ -57,6 +57,7 @@ class FakePerf : public PerfCalls {
     perf_event_attr attr;
     pid_t pid;
     int cpu;
+    unsigned long flags;
   };
   std::vector<Opened> opened;
   std::function<int(const perf_event_attr&)> refuse;  // an errno, or 0

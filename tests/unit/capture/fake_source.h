@@ -62,6 +62,8 @@ class FakeSource : public PtSource {
 
   Result<void> prepare_result;
   std::function<Result<void>()> on_poll;  // the recorder reads no ring while this runs
+  const PtSourceConfig& config() const { return config_; }
+
   Pid started = kNoPid;
   std::map<uint32_t, uint64_t> types;
   std::map<CpuId, RecordTime> last_time;

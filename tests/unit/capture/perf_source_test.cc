@@ -183,6 +183,17 @@ TEST_F(PtMachine, TracesEveryCpuIntoAReadOnlyRing) {
   EXPECT_EQ(fake.page(0)->aux_size, uint64_t{1} << 20);
 }
 
+TEST_F(PtMachine, ACgroupIsWatchedInsteadOfEverybody) {
+  FakePerf fake;
+  PerfSource source(fake, roots_);
+  ASSERT_TRUE(source.prepare({PtOptions{}, 1 << 20, {CpuId(0), CpuId(1)}, 77}).ok());
+  ASSERT_THAT(fake.opened, SizeIs(2));
+  for (const auto& o : fake.opened) {
+    EXPECT_EQ(o.pid, 77);
+    EXPECT_EQ(o.flags, PERF_FLAG_PID_CGROUP);
+  }
+}
+
 TEST_F(PtMachine, FreezeStopsFirstThenCopiesWhatTheHeadSays) {
   FakePerf fake;
   PerfSource source(fake, roots_);
