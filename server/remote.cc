@@ -14,6 +14,7 @@
 #include "server/remote_frames.h"
 #include "transport/keys.h"
 #include "transport/names.h"
+#include "transport/token_file.h"
 
 namespace hindcast::server {
 namespace {
@@ -171,9 +172,9 @@ Result<Remote> Remote::at(const RemoteAddress& address) {
   r.port_ = to.port;
   r.token_ = address.token;
   if (!address.token_file.empty()) {
-    HC_TRY(r.token_, read_token(address.token_file));
+    HC_TRY(r.token_, transport::read_token_file(address.token_file));
   } else if (!r.token_.empty()) {
-    HC_TRY_VOID(check_token(r.token_, "HINDCAST_TOKEN"));
+    HC_TRY_VOID(transport::check_token(r.token_, "HINDCAST_TOKEN"));
   }
   return r;
 }

@@ -1,12 +1,7 @@
 #include "server/remote_address.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <charconv>
-
-#include "hindcast/fd.h"
-#include "transport/durable_file.h"
 
 namespace hindcast::server {
 
@@ -59,27 +54,6 @@ std::string percent_encoded(std::string_view text) {
       out += {'%', kHex[u >> 4], kHex[u & 15]};
   }
   return out;
-}
-
-Result<void> check_token(const std::string& token, const std::string& from) {
-  const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-  if (!token.empty() && token.size() <= 512 && plain) return {};
-  return Error{Errc::usage, "cannot use the token in " + from, "not 1 to 512 printable characters without blanks",
-               "give the first line of the server's token file"};
-}
-
-Result<std::string> read_token(const std::string& path) {
-  struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return errno_error("cannot read the token file", path);
-  if (st.st_mode & 077)
-    return Error{Errc::permission,
-                 "cannot use the token file " + path + ": others than its owner may read or change it",
-                 {},
-                 "chmod 600 " + path};
-  HC_TRY(const auto bytes, transport::read_small(path, 4096));
-  std::string token(bytes.begin(), std::find(bytes.begin(), bytes.end(), '\n'));
-  HC_TRY_VOID(check_token(token, path));
-  return token;
 }
 
 }  // namespace hindcast::server

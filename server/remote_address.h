@@ -19,10 +19,4 @@ Result<HostPort> parse_server_url(const std::string& url);
 /// For a query's value: every byte but letters, digits and "-._~" as %XX.
 std::string percent_encoded(std::string_view text);
 
-/// The first line of a file that only its owner may read. Errors: not_found, io, permission, bad_input.
-Result<std::string> read_token(const std::string& path);
-
-/// A token that may stand in a header: printable, no blanks. Errors: usage; `from` says where it comes from.
-Result<void> check_token(const std::string& token, const std::string& from);
-
 }  // namespace hindcast::server

@@ -114,12 +114,22 @@ constexpr uint64_t kLatestUs = 1000000;       // how far clocks and threads of o
 constexpr uint64_t kGoneUs = 50000;           // by then its last switch-out has been seen
 constexpr uint64_t kMaxSegments = 1024;       // of a piece
 
+/// 0: there are none, or they are further apart than `most`.
+uint64_t ticks_between_mtcs(const EncoderConfig& config, uint64_t most) {
+  if (!config.pt.mtc || config.cpu.tsc_ctc_den == 0) return 0;
+  const double ticks =
+      static_cast<double>(uint64_t{1} << config.pt.mtc_period) * config.cpu.tsc_ctc_num / config.cpu.tsc_ctc_den;
+  return ticks + 1 > static_cast<double>(most) ? 0 : static_cast<uint64_t>(ticks) + 1;
+}
+
 uint64_t time_of(const std::vector<uint32_t>& words, size_t at) { return words[at] | uint64_t{words[at + 1]} << 32; }
 
 }  // namespace
 
 ThreadMerge::ThreadMerge(const MergeConfig& config)
-    : config_(config), us_(std::max<uint64_t>(1, config.encoder.tsc_hz / 1000000)) {
+    : config_(config),
+      us_(std::max<uint64_t>(1, config.encoder.tsc_hz / 1000000)),
+      mtc_ticks_(ticks_between_mtcs(config.encoder, 2 * us_)) {
   for (size_t i = 0; i < config.cpus.size(); ++i) {
     auto cpu = std::make_unique<Cpu>();
     cpu->id = config.cpus[i];
@@ -553,7 +563,9 @@ bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named) 
       const uint64_t margin = us_ + SeededRandom(config_.encoder.seed, slice.in).next() % us_;
       const uint64_t room = i.b - i.a;
       const bool begins = slice.in > from, ends = slice.out < to;
-      if (begins) i.a += std::min(margin, room / 3);
+      // An MTC lies in there, too: the next is no later than a period after the switch. A decoder that knows no more than
+      // MTCs say would give what runs before it to the thread that was there before.
+      if (begins) i.a += std::max(std::min(margin, room / 3), std::min(mtc_ticks_, room / 8 * 7));
       if (ends) i.b -= std::min(margin, room / 3);
       const uint64_t open = std::max(cpus_[i.cpu]->encoder->now(), t.placed_until);
       if (open > i.a) {

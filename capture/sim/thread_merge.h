@@ -138,7 +138,8 @@ class ThreadMerge {
   void forget_old_slices();
 
   MergeConfig config_;
-  uint64_t us_;  // ticks of a microsecond
+  uint64_t us_;         // ticks of a microsecond
+  uint64_t mtc_ticks_;  // from one MTC to the next; 0: none, or so far apart that no switch takes so long
   MergeStats stats_;
   std::vector<std::unique_ptr<Cpu>> cpus_;
   std::unordered_map<uint32_t, size_t> cpu_index_;

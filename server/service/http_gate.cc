@@ -1,13 +1,9 @@
 #include "server/service/http_gate.h"
 
 #include <arpa/inet.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <charconv>
-
-#include "hindcast/fd.h"
-#include "transport/durable_file.h"
 
 namespace hindcast::server {
 namespace {
@@ -53,24 +49,6 @@ Result<HttpAddress> parse_http_address(const std::string& text) {
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), a.port);
   if (error != std::errc() || end != port.data() + port.size() || a.port < 0 || a.port > 65535) return wrong;
   return a;
-}
-
-Result<std::string> read_token_file(const std::string& path) {
-  struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return errno_error("cannot read the token file", path);
-  if (st.st_mode & 077)
-    return Error{Errc::permission,
-                 "cannot use the token file " + path + ": others than its owner may read or change it",
-                 {},
-                 "chmod 600 " + path};
-  HC_TRY(const auto bytes, transport::read_small(path, 4096));
-  std::string token(bytes.begin(), std::find(bytes.begin(), bytes.end(), '\n'));
-  const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-  if (token.size() < 16 || token.size() > 512 || !plain)
-    return Error{Errc::bad_input, "cannot use the token file " + path,
-                 "its first line is not 16 to 512 printable characters without blanks",
-                 "make one:  (umask 077; head -c 32 /dev/urandom | base64 > " + path + ")"};
-  return token;
 }
 
 std::optional<Refusal> refuse(const Headers& h, const std::string& token) {

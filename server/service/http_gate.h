@@ -17,10 +17,6 @@ struct HttpAddress {
 /// Errors: usage.
 Result<HttpAddress> parse_http_address(const std::string& text);
 
-/// The token of a file: its first line. Errors: permission when others than its owner may read it; bad_input for one of fewer
-/// than 16 or more than 512 characters, or with blanks; io, not_found.
-Result<std::string> read_token_file(const std::string& path);
-
 struct Headers {
   std::string authorization, host, origin;  // empty: not there
 };

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace hindcast::server {
 namespace {
@@ -107,7 +108,7 @@ void Incidents::run() {
         queue_.pop_front();
       }
     }
-    if (!event.host.empty()) handle(event);
+    if (!event.host.empty()) handle(std::move(event));
     if (Clock::now() < next_round) continue;
     keep_house();
     next_round = Clock::now() + kRound;
@@ -126,6 +127,7 @@ void Incidents::keep_house() {
     std::lock_guard lock(mutex_);
     unsaved_.push_back(commit);
   }
+  for (Event& event : std::exchange(unwritten_, {})) handle(std::move(event));
   std::lock_guard staying(receiver_stays_);
   transport::Receiver* receiver = receiver_;
   if (!receiver) return;
@@ -138,17 +140,21 @@ void Incidents::keep_house() {
   if (auto noted = catalog_.heard(connected, unix_now_ns()); !noted.ok()) log_(noted.error().what);
 }
 
-void Incidents::handle(const Event& event) {
+void Incidents::handle(Event event) {
   using Kind = Event::Kind;
   const SnapshotKey key{event.incident, event.host};
   const std::string name = "incident " + event.incident + ": host " + event.host;
   const auto done = [&](const Result<bool>& changed_it, const std::string& words) {
     if (!changed_it.ok()) {
-      {
-        std::lock_guard lock(mutex_);
-        ++counters_.failed_writes;
-      }
-      return log_(words + ", which the catalog does not show: " + changed_it.error().what);
+      if (!event.again) log_(words + ", which the catalog does not show yet: " + changed_it.error().what);
+      event.again = true;
+      std::lock_guard lock(mutex_);
+      ++counters_.failed_writes;
+      if (unwritten_.size() < kMaxQueue)
+        unwritten_.push_back(std::move(event));
+      else
+        ++counters_.dropped_events;
+      return;
     }
     if (!*changed_it) return;
     log_(words);

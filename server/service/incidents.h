@@ -74,10 +74,11 @@ class Incidents {
     uint64_t bytes = 0;
     Error error;
     uint64_t when_ns = 0;
+    bool again = false;  // the catalog could not be written the first time
   };
   void push(Event event);
   void run();
-  void handle(const Event& event);
+  void handle(Event event);
   struct Commit {
     std::string host, incident;
     uint64_t bytes = 0, when_ns = 0;
@@ -107,6 +108,7 @@ class Incidents {
   bool ending_ = false;   // the thread ends
   std::condition_variable more_, changed_;
   Clock::time_point next_heard_{};  // our thread only
+  std::deque<Event> unwritten_;     // our thread only: to be handled again
   std::thread thread_;
 };
 

@@ -13,6 +13,7 @@
 #include "transport/file_sink.h"
 #include "transport/keys.h"
 #include "transport/receiver.h"
+#include "transport/token_file.h"
 
 namespace hindcast::server {
 namespace {
@@ -64,7 +65,7 @@ Result<void> Server::Impl::start(const std::string& program) {
   HC_TRY(const auto allowed, transport::AllowList::read_file(config.allow_file));
   std::string token;
   if (!config.http_token_file.empty()) {
-    HC_TRY(token, read_token_file(config.http_token_file));
+    HC_TRY(token, transport::read_token_file(config.http_token_file));
   }
   HC_TRY(lock, lock_folder(config.folder));
   HC_TRY(auto opened, Catalog::open(config.folder + "/catalog.sqlite"));

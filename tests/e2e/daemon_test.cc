@@ -1,5 +1,7 @@
 // The real hindcastd with the real hindcast-server: a window over a program that runs on, frozen as often as asked.
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 
 #include <filesystem>
 #include <fstream>
@@ -153,6 +155,61 @@ TEST(Daemon, ACommandThatEndedIsFrozenAsItEnded) {
   expect_true(bundle, daemon.truth(), 100'000);
   EXPECT_NE(run_program({bin("hindcast"), "ls", bundle}).out.find("the command exited with status 0"),
             std::string::npos);
+}
+
+/// A small disk at `folder`, seen by this process and its children alone. False: not permitted.
+bool mount_disk(const std::string& folder, const char* size) {
+  fs::create_directories(folder);
+  return ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount("none", folder.c_str(), "tmpfs", MS_NOSUID, (std::string("size=") + size).c_str()) == 0;
+}
+bool grow_disk(const std::string& folder, const char* size) {
+  return ::mount("none", folder.c_str(), "tmpfs", MS_NOSUID | MS_REMOUNT, (std::string("size=") + size).c_str()) == 0;
+}
+
+TEST(Daemon, AFullDiskAtTheServerLeavesItOnTheHostUntilThereIsRoom) {
+  HC_REQUIRE_PLUGIN();
+  ServerProcess server(kServer);
+  const std::string store = server.folder() / "store";
+  if (!mount_disk(store, "1m")) GTEST_SKIP() << "mounting a small disk is not permitted";
+  ASSERT_TRUE(server.start()) << server.log();
+  DaemonProcess daemon(kDaemon, server.host("h"), shop(120));
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // so that it is larger than the disk
+  const std::string id = snapshot(server, "full", "durable").at("incident");
+  const auto row = [&] { return server.http().get("/v1/incidents/" + id).json.at("hosts").at(0); };
+  // The catalog is on that disk, too: what it cannot show yet is in the log, and counted.
+  EXPECT_TRUE(wait_for([&] { return server.log().find("No space left") != std::string::npos; }, 60)) << server.log();
+  EXPECT_NE(row().at("state"), "committed");
+  EXPECT_GT(server.http().get("/v1/status").json.at("counters").at("failed_snapshots"), 0);
+  EXPECT_TRUE(fs::exists(daemon.spool() + "/" + id + ".hcb"));
+  ASSERT_TRUE(grow_disk(store, "256m"));
+  EXPECT_TRUE(wait_for([&] { return row().at("state") == "committed"; }, 120)) << row() << server.log();
+  EXPECT_EQ(run_program({bin("hindcast"), "verify", server.bundles() + "/h/" + id + ".hcb"}).code, 0);
+  EXPECT_EQ(daemon.terminate(), 0) << daemon.log();
+  server.kill();
+  ::umount2(store.c_str(), MNT_DETACH);
+}
+
+TEST(Daemon, AFullDiskOnTheHostFailsTheFreezeAndTheWindowGoesOn) {
+  HC_REQUIRE_PLUGIN();
+  ServerProcess server(kServer);
+  ASSERT_TRUE(server.start()) << server.log();
+  DaemonProcess daemon(kDaemon, server.host("h"), shop(120));
+  if (!mount_disk(daemon.spool(), "512k")) GTEST_SKIP() << "mounting a small disk is not permitted";
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // so that it is larger than the disk
+  const Json failed = snapshot(server, "full", "durable").at("hosts").at(0);
+  EXPECT_EQ(failed.at("state"), "failed") << failed << daemon.log();
+  EXPECT_NE(failed.dump().find("No space left"), std::string::npos) << failed;
+  EXPECT_EQ(files_in(daemon.spool(), ".partial").size(), 0u);
+  ASSERT_TRUE(grow_disk(daemon.spool(), "256m"));
+  const Json incident = snapshot(server, "room", "committed");
+  EXPECT_EQ(incident.at("hosts").at(0).at("state"), "committed") << incident << daemon.log();
+  EXPECT_EQ(daemon.terminate(), 0) << daemon.log();
+  ::umount2(daemon.spool().c_str(), MNT_DETACH);
 }
 
 TEST(Daemon, WhatIsWrongWithItsSettingsIsSaidAtTheStart) {

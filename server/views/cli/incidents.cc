@@ -72,6 +72,16 @@ void json_incident(Output& out, const RemoteIncident& i) {
                   {"hosts", std::move(hosts)}});
 }
 
+int answer_with(const Request& request, const RemoteIncident& incident) {
+  Output out;
+  if (request.json)
+    json_incident(out, incident);
+  else
+    out.line(incident.id);
+  const auto done = out.finish();
+  return done.ok() ? kDone : fail(done.error());
+}
+
 int list_incidents(const Request& request) {
   const auto remote = open_remote(request);
   if (!remote.ok()) return fail(remote.error());

@@ -32,6 +32,8 @@ std::string state_words(const RemoteSnapshot& snapshot);
 void print_incidents(Output& out, const std::vector<RemoteIncident>& incidents);
 /// As an object of type "incident".
 void json_incident(Output& out, const RemoteIncident& incident);
+/// Its id on stdout, or all of it with --json. kDone or kFailed.
+int answer_with(const Request& request, const RemoteIncident& incident);
 
 /// Sends a bundle, with a bar.
 Result<RemoteIncident> send_bundle(const Request& request, const std::string& path, const std::string& reason);

@@ -36,12 +36,7 @@ int snapshot(const Request& request, SnapshotFlags flags) {
   const auto incident = remote->snapshot(flags.order);
   bar.clear();
   if (!incident.ok()) return fail(incident.error());
-  Output out;
-  if (request.json)
-    json_incident(out, *incident);
-  else
-    out.line(incident->id);
-  if (const auto done = out.finish(); !done.ok()) return fail(done.error());
+  if (const int code = answer_with(request, *incident); code != kDone) return code;
 
   size_t width = 0, late = 0;
   for (const RemoteSnapshot& h : incident->hosts) width = std::max(width, width_of(printable(h.host)));

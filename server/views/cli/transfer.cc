@@ -35,12 +35,7 @@ int fetch(const Request& request) {
 int upload(const Request& request, const std::string& reason) {
   const auto incident = send_bundle(request, request.file, reason);
   if (!incident.ok()) return fail(incident.error());
-  Output out;
-  if (request.json)
-    json_incident(out, *incident);
-  else
-    out.line(incident->id);
-  if (const auto done = out.finish(); !done.ok()) return fail(done.error());
+  if (const int code = answer_with(request, *incident); code != kDone) return code;
   say_kept(request, incident->id);
   return kDone;
 }

@@ -1,11 +1,6 @@
 #include "server/remote_address.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-
-#include <fstream>
-
-#include "tests/support/run_program.h"
 
 namespace hindcast::server {
 namespace {
@@ -38,24 +33,6 @@ TEST(ServerUrl, WhatIsNoneSaysHowToWriteIt) {
 TEST(PercentEncoded, LeavesOnlyWhatIsPlain) {
   EXPECT_EQ(percent_encoded("aZ09-._~"), "aZ09-._~");
   EXPECT_EQ(percent_encoded("a b&c=d/\n\xc3\xa9"), "a%20b%26c%3Dd%2F%0A%C3%A9");
-}
-
-TEST(Token, IsTheFirstLineOfAFileOfItsOwner) {
-  test::TempFolder folder;
-  const std::string path = folder / "token";
-  const auto read = [&](const std::string& text, mode_t mode) {
-    std::ofstream(path) << text;
-    ::chmod(path.c_str(), mode);
-    return read_token(path);
-  };
-  const auto good = read("abc-123\nmore\n", 0600);
-  ASSERT_TRUE(good.ok()) << good.error().text();
-  EXPECT_EQ(*good, "abc-123");
-  EXPECT_EQ(read("abc\n", 0640).error().code, Errc::permission);
-  EXPECT_FALSE(read("", 0600).ok());
-  EXPECT_FALSE(read("a b\n", 0600).ok());
-  EXPECT_FALSE(read(std::string(513, 'x') + "\n", 0600).ok());
-  EXPECT_EQ(read_token(folder / "none").error().code, Errc::not_found);
 }
 
 }  // namespace

@@ -1,11 +1,7 @@
 #include "server/service/http_gate.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
-#include <fstream>
-
-#include "tests/support/run_program.h"
 #include "tests/unit/service/must.h"
 
 namespace hindcast::server {
@@ -50,24 +46,6 @@ TEST(HttpGate, AddressesAreReadAndLoopbackIsKnown) {
   for (const char* text : {"", "127.0.0.1", ":80", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1",
                            "::1:80", "127.0.0.1:80x"})
     EXPECT_FALSE(parse_http_address(text).ok()) << text;
-}
-
-TEST(HttpGate, TokenFilesAreTheirOwnersAlone) {
-  test::TempFolder folder;
-  const std::string path = folder / "token";
-  const auto write = [&](const std::string& text, mode_t mode) {
-    std::ofstream(path) << text;
-    ::chmod(path.c_str(), mode);
-    return read_token_file(path);
-  };
-  EXPECT_EQ(must(write(kToken + "\nmore\n", 0600)), kToken);
-  EXPECT_EQ(must(write(kToken, 0400)), kToken);
-  EXPECT_EQ(write(kToken, 0640).error().code, Errc::permission);
-  EXPECT_EQ(write("short\n", 0600).error().code, Errc::bad_input);
-  EXPECT_EQ(write("has blanks in it, it has\n", 0600).error().code, Errc::bad_input);
-  EXPECT_EQ(write("", 0600).error().code, Errc::bad_input);
-  EXPECT_EQ(write(std::string(600, 'x'), 0600).error().code, Errc::bad_input);
-  EXPECT_EQ(read_token_file(folder / "none").error().code, Errc::not_found);
 }
 
 }  // namespace
