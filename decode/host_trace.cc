@@ -1,7 +1,10 @@
 #include "decode/host_trace.h"
 
 #include <algorithm>
+#include <deque>
+#include <future>
 #include <set>
+#include <thread>
 
 #include "decode/host_trace_impl.h"
 
@@ -230,6 +233,36 @@ DecodeConfig HostTrace::Impl::decode_config(Resync resync) const {
   return c;
 }
 
+/// Reads the PT streams one after the other; what was read is scanned meanwhile, on all CPUs.
+Result<std::vector<std::unique_ptr<PtStream>>> HostTrace::Impl::scan_streams() {
+  PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
+  time.traced = info.traced;
+  if (info.traced.latest != Tsc::max()) time.near = info.traced.latest;
+  for (size_t i = 0; i < sideband.size() && clock.known && time.near == Tsc(0); ++i) {
+    const SidebandRecord r = sideband.record(i);
+    if (r.has_time && r.time != RecordTime(0)) time.near = clock.to_tsc(r.time).earliest;
+  }
+  std::vector<std::unique_ptr<PtStream>> streams;
+  std::deque<std::future<void>> scans;  // ends before the streams do
+  const size_t at_once = std::max(1u, std::thread::hardware_concurrency());
+  for (const StreamInfo& s : info.streams) {
+    if (s.kind != StreamKind::pt) continue;
+    streams.push_back(std::make_unique<PtStream>());
+    PtStream* stream = streams.back().get();
+    stream->info = s;
+    HC_TRY(stream->bytes, source.stream(s.id));
+    if (scans.size() >= at_once) {
+      scans.front().get();
+      scans.pop_front();
+    }
+    scans.push_back(std::async([stream, time] {
+      stream->trace = PtTrace::scan(stream->bytes.bytes, time, stream->info.cuts, stream->bytes.holes);
+    }));
+  }
+  for (std::future<void>& scan : scans) scan.get();
+  return streams;
+}
+
 HostTrace::HostTrace(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HostTrace::~HostTrace() = default;
 
@@ -268,23 +301,15 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     return s.tid != Tid(0) && (!only_family || s.tid == kNoTid || s.pid == kNoPid || members.count(s.pid) != 0);
   };
 
-  bool any_pt = false;
+  HC_TRY(auto scanned, impl->scan_streams());
+  if (scanned.empty())
+    return Error{Errc::unsupported,
+                 "cannot open this snapshot: it has no PT stream",
+                 std::to_string(info.streams.size()) + " streams, none of kind pt",
+                 {}};
   bool whole_cpu = false;
-  for (const StreamInfo& s : info.streams) {
-    if (s.kind != StreamKind::pt) continue;
-    any_pt = true;
-    auto stream = std::make_unique<PtStream>();
-    stream->info = s;
-    HC_TRY(SharedBytes bytes, source.stream(s.id));
-    stream->bytes = std::move(bytes);
-    PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
-    time.traced = info.traced;
-    if (info.traced.latest != Tsc::max()) time.near = info.traced.latest;
-    for (size_t i = 0; i < impl->sideband.size() && impl->clock.known && time.near == Tsc(0); ++i) {
-      const SidebandRecord r = impl->sideband.record(i);
-      if (r.has_time && r.time != RecordTime(0)) time.near = impl->clock.to_tsc(r.time).earliest;
-    }
-    stream->trace = PtTrace::scan(stream->bytes.bytes, time, s.cuts, stream->bytes.holes);
+  for (auto& stream : scanned) {
+    const StreamInfo& s = stream->info;
     // A ring that wrapped may begin with a PSB by chance; what it overwrote is missing all the same.
     if (std::vector<Event>& gaps = stream->trace.map.gaps;
         s.wrapped && (gaps.empty() || gaps[0].cause != GapCause::not_captured || gaps[0].offset != 0)) {
@@ -373,12 +398,6 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     impl->coverage.push_back(c);
     impl->streams.push_back(std::move(stream));
   }
-  if (!any_pt)
-    return Error{Errc::unsupported,
-                 "cannot open this snapshot: it has no PT stream",
-                 std::to_string(info.streams.size()) + " streams, none of kind pt",
-                 {}};
-
   for (const auto& [cpu, slices] : pass.slices)
     for (const Slice& s : slices)
       if (s.tid.value() > 0) pass.threads[s.tid].slices.push_back(s);

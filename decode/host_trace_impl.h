@@ -58,6 +58,7 @@ struct HostTrace::Impl {
   const PtStream* find_stream(uint32_t id) const;
 
   DecodeConfig decode_config(Resync resync) const;
+  Result<std::vector<std::unique_ptr<PtStream>>> scan_streams();
 };
 
 /// The cursors of thread_flow.cc.
