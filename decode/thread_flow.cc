@@ -400,8 +400,9 @@ std::vector<FlowPart> thread_parts(const HostTrace::Impl& host, Tid tid, const T
         if (last.out != RecordTime::max()) ran.latest = std::min(ran.latest, host.clock.to_tsc(last.out).latest);
       }
       shown_to = owner ? stretches[k].end : 0;
-      if (whole && !parts.empty() && parts.back().last + 1 == k && s->owners[k].certain == s->owners[k - 1].certain &&
-          (!owner || s->owners[k].first == s->owners[k - 1].first)) {
+      // Of one slice only: between stretches that may be the thread's it may have run on another CPU.
+      if (whole && owner && !parts.empty() && parts.back().last + 1 == k && s->owner(k - 1) &&
+          s->owners[k].first == s->owners[k - 1].first) {
         parts.back().last = k;
         parts.back().time.latest = std::max(parts.back().time.latest, ran.latest);
         parts.back().out = std::max(parts.back().out, out);
