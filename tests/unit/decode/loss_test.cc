@@ -227,6 +227,38 @@ TEST(Loss, SidebandWhoseEndIsMissingLeavesWhatFollowsUnattributed) {
                           [](const HostGap& g) { return g.cause == GapCause::cut && g.from == RecordTime(40000); }));
 }
 
+TEST(Loss, WhatMayBeAThreadsLeavesWhatItRanOnOtherCpusInItsPlaceAndTime) {
+  Host h;
+  PtBytes t = start(1000);
+  a(t, 10000);
+  a(t, 30000);
+  a(t, 50000);
+  h.pt(kCpu0, t);
+  PtBytes other = start(1000);
+  b(other, 20000);
+  b(other, 40000);
+  h.pt(CpuId(1), other);
+  const PerfBytes records = PerfBytes().switch_in(1500, 10, 10).switch_out(5000, 10, 10, 0, 0);
+  h.snapshot.source.holes[h.sideband(kCpu0, records)] = {records.bytes().size()};
+  h.sideband(CpuId(1), PerfBytes(1)
+                           .switch_in(19000, 10, 10)
+                           .switch_out(21000, 10, 10, 0, 0)
+                           .switch_in(39000, 10, 10)
+                           .switch_out(41000, 10, 10, 0, 0));
+  const auto host = h.build();
+  const std::string gap = "gap unattributed 401022";
+  EXPECT_EQ(flow_of(*host, Tid(10)), (Lines{gap, kB, gap, kB, gap}));
+  auto flow = host->thread_flow(Tid(10));
+  ASSERT_TRUE(flow.ok());
+  std::vector<uint64_t> earliest;
+  for (const FlowEvent& e : test::all_events(**flow))
+    if (e.event.kind == EventKind::block) {
+      EXPECT_LE(e.event.time.latest, Tsc(earliest.empty() ? 21000 : 41000));
+      earliest.push_back(e.event.time.earliest.value());
+    }
+  EXPECT_THAT(earliest, ::testing::ElementsAre(::testing::Ge(19000u), ::testing::Ge(39000u)));
+}
+
 TEST(Loss, WhoRanAloneIsNotCertainWhereRecordsWereLost) {
   Host h;
   PtBytes t = start(1000);
