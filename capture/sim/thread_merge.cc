@@ -565,7 +565,8 @@ bool ThreadMerge::intervals(Thread& t, uint64_t from, uint64_t to, CpuId named) 
       const bool begins = slice.in > from, ends = slice.out < to;
       // An MTC lies in there, too: the next is no later than a period after the switch. A decoder that knows no more than
       // MTCs say would give what runs before it to the thread that was there before.
-      if (begins) i.a += std::max(std::min(margin, room / 3), std::min(mtc_ticks_, room / 8 * 7));
+      const uint64_t most = ends ? room / 2 : room / 8 * 7;
+      if (begins) i.a += std::max(std::min(margin, room / 3), std::min(mtc_ticks_, most));
       if (ends) i.b -= std::min(margin, room / 3);
       const uint64_t open = std::max(cpus_[i.cpu]->encoder->now(), t.placed_until);
       if (open > i.a) {
