@@ -247,17 +247,24 @@ Result<void> Remote::fetch(const std::string& incident, const std::string& host,
   HC_TRY_VOID(check_name("an incident", incident));
   HC_TRY_VOID(check_name("a host", host));
   HC_TRY(PartFile part, PartFile::beside(path));
-  uint64_t done = 0;
+  uint64_t done = 0, whole = 0;
   Exchange e;
   e.method = "GET";
   e.path = "/v1/incidents/" + incident + "/" + host + ".hcb";
   e.piece = [&](std::string_view piece, uint64_t total) {
     e.trouble = part.write(piece);
     done += piece.size();
+    whole = total;
     progress(done, total);
     return e.trouble.ok();
   };
   HC_TRY_VOID(exchange(e));
+  // An answer without a length could have ended early, and nobody would know.
+  if (done == 0 || done != whole)
+    return Error{
+        Errc::io, "the bundle from " + url_ + " is not whole",
+        std::to_string(done) + " bytes, and " + (whole ? std::to_string(whole) + " announced" : "no length announced"),
+        "ask again"};
   return part.rename_to(path);
 }
 

@@ -86,6 +86,7 @@ TEST_F(RunDaemon, OrdersAreFrozenDurableAndCommittedInTurn) {
     EXPECT_NE(std::find(notes.begin(), notes.end(), "frozen because: why " + id), notes.end());
   }
   EXPECT_EQ(source_.snapshots, 3u);
+  EXPECT_TRUE(wait_for([&] { return said("incident c committed by the server"); }, 30)) << said_;  // it was told, too
   const auto end = stop();
   EXPECT_TRUE(end.ok()) << end.error().text();
   EXPECT_TRUE(said("stopped; 0 snapshots wait in the spool"));
