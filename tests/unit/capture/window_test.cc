@@ -1,6 +1,7 @@
 // A window that is taken again and again while it goes on, on the real kernel with a source that needs no PT.
 #include "capture/window.h"
 
+#include <algorithm>
 #include <csignal>
 #include <optional>
 
@@ -57,7 +58,12 @@ class WindowTest : public ::testing::Test {
       if (c.info.kind != StreamKind::sideband) continue;
       perf::RecordReader reader(c.bytes);
       perf::Record r;
-      while (reader.next(r)) n += r.type == perf::kComm && (r.misc & perf::kMiscCommExec);
+      while (reader.next(r)) {
+        if (r.type != perf::kComm || !(r.misc & perf::kMiscCommExec)) continue;
+        // Names are kept of everybody on the machine.
+        const Pid pid(ByteReader(r.body).read<int32_t>());
+        n += std::count(f.info.root_pids.begin(), f.info.root_pids.end(), pid) != 0;
+      }
       EXPECT_FALSE(reader.malformed());
     }
     return n;
