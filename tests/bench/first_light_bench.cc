@@ -53,8 +53,7 @@ struct Site {
                                              std::vector<std::string>{"/bin/sh", "-c", busy + " & exec " + busy},
                                              "ring = \"" + std::to_string(kRing >> 20) + " MiB\"\n");
     if (!daemon->start()) trouble = daemon->log();
-    if (!wait_for([this] { return server.log().find("host h connected") != std::string::npos; }, 30))
-      trouble = server.log();
+    if (!wait_for([this] { return server.connected(); }, 30)) trouble = server.log();
     for (int tries = 0; trouble.empty() && pt_bytes(order("durable")) < 2 * kRing - kSlack; ++tries) {
       std::this_thread::sleep_for(std::chrono::seconds(1));
       if (tries == 60) trouble = "the rings are not full after a minute";

@@ -63,12 +63,7 @@ class DaemonCampaign : public ::testing::Test {
     ASSERT_TRUE(connected());
   }
   bool connected() {
-    return wait_for(
-        [&] {
-          const Json status = server_.http().get("/v1/status").json;
-          return status.contains("hosts") && status.at("hosts").at(0).at("connected");
-        },
-        60);
+    return wait_for([&] { return server_.connected(); }, 60);
   }
   bool seen(const Step& step, const std::string& incident) const {
     const std::string where = step.begun;

@@ -27,11 +27,6 @@ Json snapshot(ServerProcess& server, const std::string& reason, const std::strin
   return answer.status == 200 ? answer.json : Json{{"incident", ""}, {"hosts", Json::array()}, {"failed", answer.body}};
 }
 
-bool connected(ServerProcess& server) {
-  const Json status = server.http().get("/v1/status").json;
-  return status.contains("hosts") && status.at("hosts").at(0).at("connected");
-}
-
 std::vector<fs::path> files_in(const std::string& folder, const std::string& end) {
   std::vector<fs::path> found;
   if (fs::exists(folder))
@@ -61,7 +56,7 @@ TEST(Daemon, FreezesAWindowThatGoesOnAsOftenAsAsked) {
   ASSERT_TRUE(server.start()) << server.log();
   DaemonProcess daemon(kDaemon, server.host("h"), shop(120), "ring = \"8 MiB\"\n");
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << server.log() << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << server.log() << daemon.log();
   std::vector<std::string> bundles;
   uint64_t latest = 0;
   for (const char* reason : {"first", "second", "third"}) {
@@ -95,7 +90,7 @@ TEST(Daemon, WhatIsDurableSurvivesBothAndShipsOnce) {
   {
     DaemonProcess daemon(kDaemon, host, shop(120));
     ASSERT_TRUE(daemon.start()) << daemon.log();
-    ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+    ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << daemon.log();
     const Json incident = snapshot(server, "before the crash", "durable");
     ASSERT_EQ(incident.at("hosts").size(), 1u) << incident;
     ASSERT_EQ(incident.at("hosts")[0].at("state"), "durable") << incident << daemon.log();
@@ -126,7 +121,7 @@ TEST(Daemon, AskedToStopItFinishesWhatIsFrozen) {
   ASSERT_TRUE(server.start()) << server.log();
   DaemonProcess daemon(kDaemon, server.host("h"), shop(120));
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << daemon.log();
   std::this_thread::sleep_for(std::chrono::seconds(1));  // so that there is something to lose
   const Json incident = snapshot(server, "the last", "frozen");
   ASSERT_EQ(incident.at("hosts").size(), 1u) << incident;
@@ -144,7 +139,7 @@ TEST(Daemon, ACommandThatEndedIsFrozenAsItEnded) {
   ASSERT_TRUE(daemon.start()) << daemon.log();
   ASSERT_TRUE(wait_for([&] { return daemon.log().find("the command exited") != std::string::npos; }, 60))
       << daemon.log();
-  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << daemon.log();
   EXPECT_TRUE(wait_for(
       [&] { return server.http().get("/v1/status").body.find("the command has ended") != std::string::npos; }, 30));
   const Json incident = snapshot(server, "too late?", "committed");
@@ -175,7 +170,7 @@ TEST(Daemon, AFullDiskAtTheServerLeavesItOnTheHostUntilThereIsRoom) {
   ASSERT_TRUE(server.start()) << server.log();
   DaemonProcess daemon(kDaemon, server.host("h"), shop(120));
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << daemon.log();
   std::this_thread::sleep_for(std::chrono::seconds(1));  // so that it is larger than the disk
   const std::string id = snapshot(server, "full", "durable").at("incident");
   const auto row = [&] { return server.http().get("/v1/incidents/" + id).json.at("hosts").at(0); };
@@ -199,7 +194,7 @@ TEST(Daemon, AFullDiskOnTheHostFailsTheFreezeAndTheWindowGoesOn) {
   DaemonProcess daemon(kDaemon, server.host("h"), shop(120));
   if (!mount_disk(daemon.spool(), "512k")) GTEST_SKIP() << "mounting a small disk is not permitted";
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  ASSERT_TRUE(wait_for([&] { return connected(server); }, 30)) << daemon.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected(); }, 30)) << daemon.log();
   std::this_thread::sleep_for(std::chrono::seconds(1));  // so that it is larger than the disk
   const Json failed = snapshot(server, "full", "durable").at("hosts").at(0);
   EXPECT_EQ(failed.at("state"), "failed") << failed << daemon.log();

@@ -43,14 +43,6 @@ Answer post(HttpClient& http, const std::string& fingerprint) {
   return http.post("/v1/webhooks/alertmanager", webhook(fingerprint).dump());
 }
 
-bool connected(ServerProcess& server, const std::string& host) {
-  const Json status = server.http().get("/v1/status").json;
-  if (!status.contains("hosts")) return false;
-  for (const Json& h : status.at("hosts"))
-    if (h.at("host") == host) return h.at("connected");
-  return false;
-}
-
 Answer committed(ServerProcess& server, const std::string& incident) {
   return server.http().get("/v1/incidents/" + incident + "?wait=committed&timeout_ms=60000");
 }
@@ -59,7 +51,7 @@ TEST(ServerProgram, AnAlertBecomesABundle) {
   ServerProcess server(kServer);
   ASSERT_TRUE(server.start()) << server.log();
   FakeDaemon host(server.host("h"));
-  ASSERT_TRUE(wait_for([&] { return connected(server, "h"); }, 30)) << server.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected("h"); }, 30)) << server.log();
   const auto first = post(server.http(), "f1"), again = post(server.http(), "f1");
   EXPECT_EQ(first.status, 202) << first.body;
   EXPECT_EQ(again.status, 200) << again.body;
@@ -140,7 +132,7 @@ TEST(ServerProgram, KillsLoseNothingAndDoNothingTwice) {
   auto config = server.host("h");
   config.bytes_per_second = 4 << 20;  // so that many kills come while a snapshot is on its way
   FakeDaemon h(config), i(server.host("i"));
-  ASSERT_TRUE(wait_for([&] { return connected(server, "h") && connected(server, "i"); }, 30)) << server.log();
+  ASSERT_TRUE(wait_for([&] { return server.connected("h") && server.connected("i"); }, 30)) << server.log();
 
   std::mutex mutex;  // guards url
   std::string url = server.url();
@@ -170,7 +162,7 @@ TEST(ServerProgram, KillsLoseNothingAndDoNothingTwice) {
   enough = true;
   poster.join();
   ASSERT_TRUE(server.running()) << server.log();
-  EXPECT_TRUE(wait_for([&] { return connected(server, "h") && connected(server, "i"); }, 60))
+  EXPECT_TRUE(wait_for([&] { return server.connected("h") && server.connected("i"); }, 60))
       << h.sender().last_error().text() << "\n"
       << i.sender().last_error().text();
 
@@ -219,17 +211,17 @@ TEST(ServerProgram, AStrangerIsRefusedCountedAndLetInOnceTheListNamesHim) {
   ASSERT_TRUE(server.start()) << server.log();
   FakeDaemon stranger(server.host("late"));
   ASSERT_TRUE(wait_for([&] { return server.http().get("/v1/status").json.at("counters").at("refused_keys") > 0; }, 30));
-  EXPECT_FALSE(connected(server, "late"));
+  EXPECT_FALSE(server.connected("late"));
   server.write_allow_list({"h", "late"});
   server.signal(SIGHUP);
-  EXPECT_TRUE(wait_for([&] { return connected(server, "late"); }, 30)) << server.log();
+  EXPECT_TRUE(wait_for([&] { return server.connected("late"); }, 30)) << server.log();
 }
 
 TEST(ServerProgram, AFullStoreIsSaidToBeFull) {
   ServerProcess server(kServer, {"h"}, "limit = \"100 KiB\"\n");
   ASSERT_TRUE(server.start()) << server.log();
   FakeDaemon host(server.host("h"));
-  ASSERT_TRUE(wait_for([&] { return connected(server, "h"); }, 30));
+  ASSERT_TRUE(wait_for([&] { return server.connected("h"); }, 30));
   const auto made = server.http().post("/v1/snapshots", R"({"reason":"r","wait":"durable"})");
   const std::string path = "/v1/incidents/" + made.json.at("incident").get<std::string>();
   EXPECT_TRUE(wait_for(
@@ -273,7 +265,7 @@ TEST(ServerProgram, TakesWhatARealAlertmanagerSends) {
   ServerProcess server(kServer);
   ASSERT_TRUE(server.start()) << server.log();
   FakeDaemon host(server.host("h"));
-  ASSERT_TRUE(wait_for([&] { return connected(server, "h"); }, 30));
+  ASSERT_TRUE(wait_for([&] { return server.connected("h"); }, 30));
   const std::string port = std::to_string(free_port());
   std::ofstream(server.folder() / "alertmanager.yml")
       << "route:\n  receiver: hindcast\n  group_wait: 0s\n  group_interval: 1s\n  repeat_interval: 1s\n"

@@ -4,13 +4,12 @@
 #include "transport/names.h"
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  static const char kTemplate[] =
+  static constexpr std::string_view kTemplate =
       "host = \"h\"\n[server]\nendpoint = \"tcp://127.0.0.1:7411\"\npublic_key_file = \"s\"\nkey_file = \"k\"\n"
       "bytes_per_second = \"5 MiB\"\n[spool]\nfolder = \"f\"\nlimit = \"4 GiB\"\n[trace]\nsource = \"simulated\"\n"
       "pt = \"tsc,mtc\"\nring = \"64 KiB\"\nsideband_ring = \"4 MiB\"\nsim = \"seed=1\"\ntruth = \"t\"\n[window]\n"
       "command = [\"a\", \"b\"]\n[freeze]\ncooldown = \"1 s\"\nlate = \"60 s\"\n";
-  return hindcast::mutate_from_template({reinterpret_cast<const uint8_t*>(kTemplate), sizeof kTemplate - 1}, data, size,
-                                        max_size, random);
+  return hindcast::mutate_from_template(kTemplate, data, size, max_size, random);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

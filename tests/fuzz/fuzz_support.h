@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "hindcast/bytes.h"
@@ -28,6 +29,11 @@ inline size_t mutate_from_template(ByteSpan seed, uint8_t* data, size_t size, si
     size = seed.size();
   }
   return LLVMFuzzerMutate(data, size, max_size);
+}
+inline size_t mutate_from_template(std::string_view seed, uint8_t* data, size_t size, size_t max_size,
+                                   unsigned random) {
+  return mutate_from_template(ByteSpan(reinterpret_cast<const uint8_t*>(seed.data()), seed.size()), data, size,
+                              max_size, random);
 }
 
 }  // namespace hindcast

@@ -41,8 +41,7 @@ const MemoryFolder& folder() {
 }  // namespace
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  return mutate_from_template({reinterpret_cast<const uint8_t*>(kTemplate.data()), kTemplate.size()}, data, size,
-                              max_size, random);
+  return mutate_from_template(kTemplate, data, size, max_size, random);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -5,10 +5,9 @@
 #include "tests/fuzz/fuzz_support.h"
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  static const char kTemplate[] =
+  static constexpr std::string_view kTemplate =
       "tsc,mtc=0,cyc,cyc_thresh=3,noretcomp,psb_period=0xf,ptw,fup_on_ptw,pwr_evt,event,notnt";
-  return hindcast::mutate_from_template({reinterpret_cast<const uint8_t*>(kTemplate), sizeof kTemplate - 1}, data, size,
-                                        max_size, random);
+  return hindcast::mutate_from_template(kTemplate, data, size, max_size, random);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

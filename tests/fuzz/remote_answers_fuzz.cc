@@ -62,22 +62,20 @@ void check(const RemoteIncident& i) {
 }  // namespace
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  static const char kIncident[] =
+  static constexpr std::string_view kIncident =
       "\1{\"incidents\":[{\"incident\":\"20261126T104501Z-3f2a9c0b\",\"created_unix_ns\":5,\"reason\":\"r\","
       "\"trigger\":\"alert\",\"alerts\":[{\"fingerprint\":\"f\",\"starts_at\":\"t\",\"labels\":{\"a\":\"b\"},"
       "\"annotations\":{}}],\"hosts\":[{\"host\":\"h\",\"state\":\"durable\",\"ordered_unix_ns\":1,\"frozen_unix_ns\":"
       "2,"
       "\"durable_unix_ns\":3,\"committed_unix_ns\":0,\"bytes\":77,\"error\":\"\"}]}]}";
-  static const char kFrames[] = "\0\0\0\0\0\0\1\3\0\0\0out\2\1\0\0\0e\3\4\0\0\0\5\0\0\0";
-  static const char kStatus[] =
+  static constexpr char kFrames[] = "\0\0\0\0\0\0\1\3\0\0\0out\2\1\0\0\0e\3\4\0\0\0\5\0\0\0";
+  static constexpr std::string_view kStatus =
       "\2{\"version\":\"0.1.0\",\"started_unix_ns\":9,\"transport\":\"t\",\"http\":\"h\",\"counters\":{\"w\":3},"
       "\"store\":{\"folder\":\"/"
       "s\",\"bytes\":1,\"limit_bytes\":2,\"incidents\":3,\"snapshots\":4},\"hosts\":[{\"host\":"
       "\"h\",\"connected\":true,\"program\":\"p\",\"state\":\"armed\",\"heard_ago_ms\":-1,\"spool_bytes\":5,"
       "\"spool_limit_bytes\":6,\"snapshots_waiting\":7,\"notes\":[\"n\"]}]}";
-  const ByteSpan seeds[] = {{reinterpret_cast<const uint8_t*>(kIncident), sizeof kIncident - 1},
-                            {reinterpret_cast<const uint8_t*>(kFrames), sizeof kFrames - 1},
-                            {reinterpret_cast<const uint8_t*>(kStatus), sizeof kStatus - 1}};
+  const std::string_view seeds[] = {kIncident, {kFrames, sizeof kFrames - 1}, kStatus};
   return mutate_from_template(seeds[random / 7 % 3], data, size, max_size, random);
 }
 

@@ -3,12 +3,11 @@
 #include "tests/fuzz/fuzz_support.h"
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  static const char kTemplate[] =
+  static constexpr std::string_view kTemplate =
       "[listen]\nendpoint = \"tcp://127.0.0.1:7411\"\nhttp = \"[::1]:7412\"\nhttp_token_file = \"t\"\n[keys]\n"
       "key_file = \"k\"\nallow_file = \"a\"\n[store]\nfolder = \"f\"\nlimit = \"5 GiB\"\nkeep_bytes = \"4 GiB\"\n"
       "keep_age = \"30 d\"\n[run]\nchildren = 4\nseconds = 600\n";
-  return hindcast::mutate_from_template({reinterpret_cast<const uint8_t*>(kTemplate), sizeof kTemplate - 1}, data, size,
-                                        max_size, random);
+  return hindcast::mutate_from_template(kTemplate, data, size, max_size, random);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

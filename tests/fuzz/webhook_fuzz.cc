@@ -8,12 +8,11 @@
 #include "transport/names.h"
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
-  static const char kTemplate[] =
+  static constexpr std::string_view kTemplate =
       R"({"version":"4","alerts":[{"status":"firing","labels":{"alertname":"A","x":"y"},"annotations":{"summary":"s"},)"
       R"("startsAt":"2026-11-26T10:45:01.337+01:00","fingerprint":"5ef1a4c0b8c1d2e3"},{"status":"resolved","labels":{},)"
       R"("annotations":null,"startsAt":"2026-11-26T10:45:01Z","fingerprint":"f2"}],"truncatedAlerts":0})";
-  return hindcast::mutate_from_template({reinterpret_cast<const uint8_t*>(kTemplate), sizeof kTemplate - 1}, data, size,
-                                        max_size, random);
+  return hindcast::mutate_from_template(kTemplate, data, size, max_size, random);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

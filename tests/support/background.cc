@@ -13,7 +13,7 @@ namespace {
 
 int shell_status(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
 
-pid_t start(const std::vector<std::string>& argv) {
+pid_t start(const std::vector<std::string>& argv, const std::string& stderr_file) {
   std::vector<char*> args;
   for (const auto& a : argv) args.push_back(const_cast<char*>(a.c_str()));
   args.push_back(nullptr);
@@ -21,13 +21,15 @@ pid_t start(const std::vector<std::string>& argv) {
   if (pid != 0) return pid;
   const int null = ::open("/dev/null", O_RDWR);
   for (int fd : {0, 1, 2}) ::dup2(null, fd);
+  if (!stderr_file.empty()) ::dup2(::open(stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), 2);
   ::execvp(args[0], args.data());
   ::_exit(127);
 }
 
 }  // namespace
 
-Background::Background(const std::vector<std::string>& argv) : pid_(start(argv)) {}
+Background::Background(const std::vector<std::string>& argv, const std::string& stderr_file)
+    : pid_(start(argv, stderr_file)) {}
 
 bool Background::running() {
   int status = 0;
@@ -45,13 +47,19 @@ int Background::wait(double seconds) {
   return running() ? -1 : status_;
 }
 
+void Background::kill() {
+  if (!running()) return;
+  ::kill(pid_, SIGKILL);
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  status_ = shell_status(status);
+  pid_ = -1;
+}
+
 Background::~Background() {
   if (!running()) return;
   ::kill(pid_, SIGTERM);
-  if (wait(2) < 0 && running()) {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
+  if (wait(2) < 0) kill();
 }
 
 }  // namespace hindcast::test

@@ -9,7 +9,8 @@ namespace hindcast::test {
 /// Started with /dev/null as its three files; killed by its own process id and reaped when this is destroyed.
 class Background {
  public:
-  explicit Background(const std::vector<std::string>& argv);
+  /// stderr_file: what it says there is appended to this file instead.
+  explicit Background(const std::vector<std::string>& argv, const std::string& stderr_file = {});
   ~Background();
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
@@ -17,6 +18,7 @@ class Background {
   bool running();
   /// Its exit status (128 + signal when killed); waits at most so long, then -1.
   int wait(double seconds);
+  void kill();  // -9, and reaped
 
  private:
   int pid_ = -1;

@@ -42,6 +42,14 @@ bool ServerProcess::start() {
   return true;
 }
 
+bool ServerProcess::connected(const std::string& host) {
+  const nlohmann::json status = http().get("/v1/status").json;
+  if (!status.contains("hosts")) return false;
+  for (const nlohmann::json& h : status.at("hosts"))
+    if (h.at("host") == host) return h.at("connected");
+  return false;
+}
+
 FakeDaemon::Config ServerProcess::host(const std::string& name) const {
   FakeDaemon::Config c;
   c.host = name;

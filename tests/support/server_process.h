@@ -31,6 +31,8 @@ class ServerProcess {
   HttpClient& http() { return *client_; }
   const std::string& url() const { return url_; }
   std::string log() const { return process_.log(); }  // all it ever said
+  /// True while this host's daemon is connected, as the server says.
+  bool connected(const std::string& host = "h");
   FakeDaemon::Config host(const std::string& name) const;
   std::string bundles() const { return folder_ / "store/bundles"; }
   const TempFolder& folder() const { return folder_; }

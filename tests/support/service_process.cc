@@ -1,9 +1,5 @@
 #include "tests/support/service_process.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <csignal>
 
 #include "tests/support/ship_kit.h"
@@ -12,19 +8,7 @@ namespace hindcast::test {
 
 std::string ServiceProcess::start(const std::string& words) {
   const size_t said = log().size();
-  std::vector<char*> argv;
-  for (const std::string& a : argv_) argv.push_back(const_cast<char*>(a.c_str()));
-  argv.push_back(nullptr);
-  pid_ = ::fork();
-  if (pid_ == 0) {
-    const int null = ::open("/dev/null", O_RDWR);
-    const int to = ::open(log_file_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    ::dup2(null, 0);
-    ::dup2(null, 1);
-    ::dup2(to, 2);
-    ::execv(argv[0], argv.data());
-    ::_exit(127);
-  }
+  process_.emplace(argv_, log_file_);
   std::string line;
   wait_for(
       [&] {
@@ -41,26 +25,17 @@ std::string ServiceProcess::start(const std::string& words) {
   return line;
 }
 
-bool ServiceProcess::running() {
-  if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = -1;
-  return pid_ > 0;
-}
-
 void ServiceProcess::kill() {
-  if (!running()) return;
-  ::kill(pid_, SIGKILL);
-  ::waitpid(pid_, &status_, 0);
-  pid_ = -1;
+  if (process_) process_->kill();
 }
 
 void ServiceProcess::signal(int number) {
-  if (running()) ::kill(pid_, number);
+  if (running()) ::kill(pid(), number);
 }
 
 int ServiceProcess::terminate(double seconds) {
   signal(SIGTERM);
-  if (!wait_for([&] { return !running(); }, seconds)) return -1;
-  return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
+  return process_ ? process_->wait(seconds) : -1;
 }
 
 std::string ServiceProcess::log() const {

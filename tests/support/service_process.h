@@ -1,8 +1,11 @@
 // A service of ours that runs while a test goes on: started, killed and started again, with all it ever said in one file.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "tests/support/background.h"
 
 namespace hindcast::test {
 
@@ -21,15 +24,14 @@ class ServiceProcess {
   void kill();                         // -9
   int terminate(double seconds = 30);  // SIGTERM; its exit code (128 + N for signal N), -1 when it did not end by then
   void signal(int number);
-  bool running();
-  int pid() const { return pid_; }
+  bool running() { return process_ && process_->running(); }
+  int pid() const { return process_ ? process_->pid() : -1; }
   std::string log() const;
 
  private:
   const std::vector<std::string> argv_;
   const std::string log_file_;
-  int pid_ = -1;
-  int status_ = -1;
+  std::optional<Background> process_;
 };
 
 }  // namespace hindcast::test

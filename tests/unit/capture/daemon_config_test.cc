@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "tests/support/example_settings.h"
 #include "tests/unit/capture/scratch.h"
 #include "transport/keys.h"
 
@@ -29,20 +30,17 @@ std::string found(const std::string& text) {
   return c.error().found;
 }
 
-/// The example; with the lines that it comments out, or without.
-std::string example(bool with_comments) {
-  std::ifstream in(std::string(HC_SOURCE_DIR) + "/capture/hindcastd.example.toml");
-  std::string all, line;
-  while (std::getline(in, line)) {
-    if (with_comments && !line.starts_with("#cgroup") && line.size() > 1 && line[0] == '#' && line[1] != ' ')
-      line.erase(0, 1);
-    all += line + "\n";
-  }
-  return all;
+std::string example() { return test::example_settings(std::string(HC_SOURCE_DIR) + "/capture/hindcastd.example.toml"); }
+/// With all that it comments out, but for the cgroup, which excludes the command.
+std::string example_said() {
+  std::string text = example();
+  const size_t at = text.find("\n#cgroup") + 1;
+  text.erase(at, text.find('\n', at) - at);
+  return test::with_all_said(text);
 }
 
 TEST(DaemonConfig, TheExampleIsRightAndWhatItCommentsOutIsTheDefault) {
-  const DaemonConfig c = good(example(false)), all = good(example(true)), defaults = good(kNeeded);
+  const DaemonConfig c = good(example()), all = good(example_said()), defaults = good(kNeeded);
   EXPECT_EQ(c.key_file, "/etc/hindcast/web-1.secret");
   EXPECT_EQ(c.server_key_file, "/etc/hindcast/server.public");
   EXPECT_EQ(c.spool.folder, "/var/lib/hindcast/spool");

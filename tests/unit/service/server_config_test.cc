@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-
-#include "tests/support/run_program.h"
+#include "tests/support/example_settings.h"
 #include "tests/unit/service/must.h"
 
 namespace hindcast::server {
@@ -13,8 +11,7 @@ namespace {
 const std::string kNeeded = "[keys]\nkey_file = \"k\"\nallow_file = \"a\"\n[store]\nfolder = \"f\"\n";
 
 std::string example() {
-  std::ifstream in(std::string(HC_SOURCE_DIR) + "/server/hindcast-server.example.toml");
-  return {std::istreambuf_iterator<char>(in), {}};
+  return test::example_settings(std::string(HC_SOURCE_DIR) + "/server/hindcast-server.example.toml");
 }
 
 TEST(ServerConfig, TheExampleIsRight) {
@@ -27,15 +24,7 @@ TEST(ServerConfig, TheExampleIsRight) {
 }
 
 TEST(ServerConfig, WhatTheExampleCommentsOutIsRightToo) {
-  std::string text = example(), all;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    at = end + 1;
-    if (line.size() > 1 && line[0] == '#' && line[1] != ' ') line.erase(0, 1);
-    all += line + "\n";
-  }
-  const ServerConfig c = must(parse_server_config(all, "example"));
+  const ServerConfig c = must(parse_server_config(test::with_all_said(example()), "example"));
   const ServerConfig defaults;
   EXPECT_EQ(c.endpoint, defaults.endpoint);
   EXPECT_EQ(c.http.host, defaults.http.host);
