@@ -148,6 +148,14 @@ Result<void> Remote::exchange(Exchange& e) const {
 
 namespace {
 
+template <class Exchange>
+void post(Exchange& e, const std::string& path, const Json& j) {
+  e.method = "POST";
+  e.path = path;
+  e.type = "application/json";
+  e.body = j.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 /// Collects an answer of limited size.
 template <class Exchange>
 void collect(Exchange& e, std::string& body) {
@@ -210,10 +218,7 @@ Result<RemoteIncident> Remote::snapshot(const SnapshotOrder& order) const {
   Json j{{"reason", order.reason}, {"wait", order.wait}, {"timeout_ms", order.timeout.count()}};
   if (!order.hosts.empty()) j["hosts"] = order.hosts;
   Exchange e;
-  e.method = "POST";
-  e.path = "/v1/snapshots";
-  e.type = "application/json";
-  e.body = j.dump(-1, ' ', false, Json::error_handler_t::replace);
+  post(e, "/v1/snapshots", j);
   e.patience = order.timeout + std::chrono::seconds(30);
   std::string body;
   collect(e, body);
@@ -229,10 +234,7 @@ Result<int> Remote::run(const std::string& command, const std::string& incident,
   if (!host.empty()) j["host"] = host;
   RunFrames frames(out, err);
   Exchange e;
-  e.method = "POST";
-  e.path = "/v1/run";
-  e.type = "application/json";
-  e.body = j.dump(-1, ' ', false, Json::error_handler_t::replace);
+  post(e, "/v1/run", j);
   e.patience = std::chrono::seconds(60);  // it sends a sign of life twice a second
   e.piece = [&](std::string_view piece, uint64_t) {
     e.trouble = frames.take(piece);

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "transport/errc_name.h"
 #include "transport/json_depth.h"
 #include "transport/names.h"
 
@@ -170,19 +171,8 @@ Result<RemoteHost> read_host(const Json& j) {
   return h;
 }
 
-Errc code_of(const std::string& name, int status) {
-  static const std::map<std::string, Errc> kCodes{{"bad_input", Errc::bad_input},
-                                                  {"too_large", Errc::too_large},
-                                                  {"not_found", Errc::not_found},
-                                                  {"unsupported", Errc::unsupported},
-                                                  {"permission", Errc::permission},
-                                                  {"unavailable", Errc::unavailable},
-                                                  {"io", Errc::io},
-                                                  {"usage", Errc::usage},
-                                                  {"version", Errc::version},
-                                                  {"corrupt", Errc::corrupt}};
-  const auto it = kCodes.find(name);
-  if (it != kCodes.end()) return it->second;
+/// What an HTTP status means, for an answer that names no code of ours.
+Errc code_of(int status) {
   return status == 401 || status == 403 ? Errc::permission : status == 404 ? Errc::not_found : Errc::io;
 }
 
@@ -238,9 +228,10 @@ Error read_error_answer(int status, std::string_view body) {
       const auto it = e.find(name);
       return it != e.end() && it->is_string() ? it->get<std::string>().substr(0, kMaxErrorText) : std::string();
     };
-    if (!text("what").empty()) return {code_of(text("code"), status), text("what"), text("found"), text("fix")};
+    if (!text("what").empty())
+      return {transport::errc_of(text("code")).value_or(code_of(status)), text("what"), text("found"), text("fix")};
   }
-  return {code_of("", status), "what answers there is no hindcast-server of this version",
+  return {code_of(status), "what answers there is no hindcast-server of this version",
           "HTTP status " + std::to_string(status),
           "name the address that hindcast-server prints at its start (http http://...)"};
 }

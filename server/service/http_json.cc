@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/service/run_options.h"
+#include "transport/errc_name.h"
 #include "transport/json_depth.h"
 #include "transport/names.h"
 #include "transport/one_line.h"
@@ -151,32 +152,6 @@ Result<RunRequest> read_run_request(std::string_view body) {
   return request;
 }
 
-const char* name_of(Errc code) {
-  switch (code) {
-    case Errc::bad_input:
-      return "bad_input";
-    case Errc::too_large:
-      return "too_large";
-    case Errc::not_found:
-      return "not_found";
-    case Errc::unsupported:
-      return "unsupported";
-    case Errc::permission:
-      return "permission";
-    case Errc::unavailable:
-      return "unavailable";
-    case Errc::io:
-      return "io";
-    case Errc::usage:
-      return "usage";
-    case Errc::version:
-      return "version";
-    case Errc::corrupt:
-      return "corrupt";
-  }
-  return "io";
-}
-
 int http_status_of(Errc code) {
   switch (code) {
     case Errc::bad_input:
@@ -201,7 +176,8 @@ int http_status_of(Errc code) {
 
 std::string error_json(const Error& error) {
   return text_of(
-      {{"error", {{"code", name_of(error.code)}, {"what", error.what}, {"found", error.found}, {"fix", error.fix}}}});
+      {{"error",
+        {{"code", transport::name_of(error.code)}, {"what", error.what}, {"found", error.found}, {"fix", error.fix}}}});
 }
 
 std::string incident_json(const Incident& incident) { return text_of(json_of(incident)); }

@@ -55,8 +55,6 @@ std::string incidents_json(const std::vector<Incident>& incidents);
 std::string webhook_json(const AlertOutcome& outcome);
 std::string status_json(const StatusReport& report);
 
-/// "bad_input", "not_found", ...
-const char* name_of(Errc code);
 int http_status_of(Errc code);
 
 }  // namespace hindcast::server
