@@ -50,7 +50,7 @@ class Daemon {
   // the window's thread
   std::optional<transport::FreezeOrder> freezing_;
   Clock::time_point freeze_began_, cooldown_until_;
-  bool was_writing_ = false, child_ended_ = false;
+  bool was_writing_ = false;
 
   std::atomic<const char*> state_{"starting"};
   std::atomic<bool> child_gone_{false};
@@ -93,18 +93,15 @@ transport::HostStatus Daemon::status() const {
 }
 
 bool Daemon::asked_to_stop(SignalTrap& signals) {
-  while (const auto s = signals.take()) {
-    say_(std::string("asked to stop by signal ") + std::to_string(s->ssi_signo));
-    return true;
-  }
-  return false;
+  const auto s = signals.take();
+  if (s) say_("asked to stop by signal " + std::to_string(s->ssi_signo));
+  return s.has_value();
 }
 
 void Daemon::look_at_child() {
-  if (child_ended_ || !window_.has_child()) return;
+  if (child_gone_ || !window_.has_child()) return;
   const auto end = window_.child().poll_end();
   if (!end) return;
-  child_ended_ = true;
   child_gone_ = true;
   window_.note("the command " + end->text());
   say_("the window stays as it is, and will be frozen when the server asks");

@@ -94,8 +94,9 @@ Result<void> Window::start() {
 
 /// Who came into the cgroup by no fork that we saw: its mappings are read where the kernel keeps them.
 void Window::watch_cgroup() {
+  if (!cgroup_) return;
   const auto wall = Clock::now();
-  if (!cgroup_ || wall < next_cgroup_look_) return;
+  if (wall < next_cgroup_look_) return;
   next_cgroup_look_ = wall + kCgroupLook;
   for (const Pid pid : cgroup_->members()) {
     if (tree_.contains(pid)) continue;

@@ -239,7 +239,7 @@ TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
   if (const auto low = lower_.at_or_before(first)) interval.earliest = Tsc(*low);
   if (const auto high = upper_.at_or_after(last)) interval.latest = Tsc(*high);
   // Whoever stated the outer bounds was wrong, then.
-  if (interval.earliest > interval.latest) return {interval.earliest, std::max(interval.earliest, interval.latest)};
+  interval.latest = std::max(interval.latest, interval.earliest);
   return interval;
 }
 
