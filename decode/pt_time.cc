@@ -164,8 +164,17 @@ class TimeMapBuilder {
     newest_ = passed_ = 0;
   }
 
-  TimeMap finish(uint64_t end) {
+  TimeMap finish(uint64_t end, TscInterval traced) {
     release(end, std::max(newest_, passed_));
+    if (highest_ > traced.latest.value()) {
+      ++map_.contradictions_;
+      traced.latest = Tsc::max();
+    }
+    if (const auto first = map_.upper_.at_or_after(0); first && *first < traced.earliest.value()) {
+      ++map_.contradictions_;
+      traced.earliest = Tsc::min();
+    }
+    map_.outer_ = traced;
     return std::move(map_);
   }
 
@@ -212,11 +221,6 @@ class TimeMapBuilder {
 
 TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts) {
   TimeMapBuilder builder(config);
-  const auto finish = [&] {
-    TimeMap map = builder.finish(trace.size());
-    map.outer_ = config.traced;
-    return map;
-  };
   PacketScan scan(trace, cuts);
   Packet packet;
   LostRange range;
@@ -229,7 +233,7 @@ TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<con
         builder.lost(range);
         break;
       case PacketScan::Found::end:
-        return finish();
+        return builder.finish(trace.size(), config.traced);
     }
   }
 }
@@ -238,8 +242,6 @@ TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
   TscInterval interval = outer_;
   if (const auto low = lower_.at_or_before(first)) interval.earliest = Tsc(*low);
   if (const auto high = upper_.at_or_after(last)) interval.latest = Tsc(*high);
-  // Whoever stated the outer bounds was wrong, then.
-  interval.latest = std::max(interval.latest, interval.earliest);
   return interval;
 }
 

@@ -37,7 +37,8 @@ struct PtTimeConfig {
   uint8_t mtc_period = 0;  // MTC payload = CTC[mtc_period + 7 : mtc_period]
   Tsc near{0};             // a TSC of the host within 2^55 ticks of the stream gives the 8 bits that a TSC packet
                            // lacks; 0: they are zero until the 56 bits wrap
-  TscInterval traced = TscInterval::unknown();  // the stream was made in this time
+  TscInterval traced = TscInterval::unknown();  // the stream was made in this time; a side that a packet contradicts
+                                                // is not used
 
   static PtTimeConfig from(const PtCpu& cpu, const PtOptions& options) {
     PtTimeConfig c;

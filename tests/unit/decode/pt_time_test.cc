@@ -234,6 +234,29 @@ TEST(PtTime, OfTwoTimesThatContradictNeitherIsBelieved) {
   EXPECT_EQ(m.at(after), interval(20000, 30000 + kPacketLatency));
 }
 
+TEST(PtTime, WhatPacketsContradictIsNoOuterBound) {
+  const PtBytes t = PtBytes().psb().tnt("T").tsc(10000).psbend().tip_pge(1).tnt("T").tnt("T").tnt("T");
+  PtTimeConfig c = config();
+  c.traced = {Tsc(9000), Tsc(20000)};
+  const uint64_t end = t.bytes().size() - 1;
+  TimeMap m = TimeMap::build(t.bytes(), c);
+  EXPECT_EQ(m.contradictions(), 0u);
+  EXPECT_EQ(m.at(0).earliest, Tsc(9000));
+  EXPECT_EQ(m.at(end), (TscInterval{Tsc(10000), Tsc(20000)}));
+
+  c.traced = {Tsc(50000), Tsc(60000)};  // began only after the packet was made
+  m = TimeMap::build(t.bytes(), c);
+  EXPECT_EQ(m.contradictions(), 1u);
+  EXPECT_EQ(m.at(0), (TscInterval{Tsc::min(), Tsc(10000 + kPacketLatency)}));
+  EXPECT_EQ(m.at(end), (TscInterval{Tsc(10000), Tsc(60000)}));
+
+  c.traced = {Tsc(10), Tsc(20)};  // ended before it
+  m = TimeMap::build(t.bytes(), c);
+  EXPECT_EQ(m.contradictions(), 1u);
+  EXPECT_EQ(m.at(0), (TscInterval{Tsc(10), Tsc(10000 + kPacketLatency)}));
+  EXPECT_EQ(m.at(end), (TscInterval{Tsc(10000), Tsc::max()}));
+}
+
 TEST(PtTime, DenseTimingPacketsCostAtMostTenBytesEach) {
   PtBytes t = PtBytes().psb().tsc(10000).tma(0x100, 0).psbend().tip_pge(1);
   for (int i = 1; i <= 10000; ++i) t.mtc(static_cast<uint8_t>(0x20 + i)).tnt("TTNNTT").tnt("T");
