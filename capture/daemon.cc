@@ -66,14 +66,15 @@ Result<void> Daemon::start(SignalTrap& signals) {
   for (const auto& entry : spool_->damaged())
     say_("the spool holds a snapshot that cannot be shipped, " + entry.incident + ": " + entry.damage);
   HC_TRY_VOID(window_.open(signals.before()));
-  HC_TRY_VOID(window_.start());
-  state_ = "armed";
   transport::SenderEvents events;
   events.freeze = [this](const transport::FreezeOrder& order) { queue_.order(order); };
   events.status = [this] { return status(); };
   events.committed = [this](const std::string& incident) { say_("incident " + incident + " committed by the server"); };
   events.say = say_;
   HC_TRY(sender_, transport::Sender::start(config_.sender, *spool_, std::move(events)));
+  // The command runs from here on: nothing that can fail comes behind.
+  HC_TRY_VOID(window_.start());
+  state_ = "armed";
   writer_ = std::thread([this] { write_loop(); });
   const std::string over = window_.has_child() ? shell_quoted(config_.window.command).substr(0, 200) + " as process " +
                                                      std::to_string(window_.child().pid().value())
