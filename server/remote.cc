@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "hindcast/fd.h"
@@ -31,11 +32,15 @@ Result<void> check_name(const char* kind, const std::string& name) {
 
 bool is_ok(int status) { return status == 200 || status == 201; }
 
-/// A file that is removed unless it was given its name.
+/// A file that is gone unless it was given its name. It has none until then where the file system can do that, so not
+/// even a kill leaves it behind.
 class PartFile {
  public:
   static Result<PartFile> beside(const std::string& path) {
-    std::string name = path + ".part-XXXXXX";
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    Fd unnamed(::open(folder.empty() ? "." : folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (unnamed.valid()) return PartFile(std::move(unnamed), {});
+    std::string name = part_name(path);
     Fd fd(::mkostemp(name.data(), O_CLOEXEC));
     if (!fd.valid()) return errno_error("cannot write", path);
     return PartFile(std::move(fd), std::move(name));
@@ -49,19 +54,32 @@ class PartFile {
     while (!bytes.empty()) {
       const ssize_t n = ::write(fd_.get(), bytes.data(), bytes.size());
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return errno_error("cannot write", name_, "free space, or write elsewhere");
+      if (n < 0)
+        return errno_error("cannot write", "the file that becomes the bundle", "free space, or write elsewhere");
       bytes.remove_prefix(static_cast<size_t>(n));
     }
     return {};
   }
   Result<void> rename_to(const std::string& path) {
-    if (::fsync(fd_.get()) != 0) return errno_error("cannot write", name_);
+    if (::fsync(fd_.get()) != 0) return errno_error("cannot write", path);
+    if (name_.empty()) {
+      // A link replaces nothing, a rename does: a free name first.
+      std::string name = part_name(path);
+      const Fd taken(::mkostemp(name.data(), O_CLOEXEC));
+      if (!taken.valid() || ::unlink(name.c_str()) != 0 ||
+          ::linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), AT_FDCWD, name.c_str(),
+                   AT_SYMLINK_FOLLOW) != 0)
+        return errno_error("cannot write", path);
+      name_ = std::move(name);
+    }
     if (::rename(name_.c_str(), path.c_str()) != 0) return errno_error("cannot write", path);
     name_.clear();
     return {};
   }
 
  private:
+  static std::string part_name(const std::string& path) { return path + ".part-XXXXXX"; }
+
   PartFile(Fd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
   Fd fd_;
   std::string name_;

@@ -167,6 +167,7 @@ TEST_F(CliServer, WhatGoesWrongIsSaid) {
   says(hindcast({"upload", "/no/such/file"}), 1, {"/no/such/file"});
   says(hindcast({"snapshot"}), 1, {"no host"});
   says(run_program({kHindcast, "snapshot"}), 2, {"--server"});
+  says(run_program({kHindcast, "ls", "--server", ""}), 2, {"--server needs the server's URL"});
   TempFolder folder;
   std::ofstream(folder / "token") << "secret\n";
   ::chmod((folder / "token").c_str(), 0644);

@@ -119,7 +119,7 @@ void say(const std::string& words) {
 }
 
 int fail(const Error& error) {
-  say(error.text());
+  say(printable_lines(error.text()));
   return error.code == Errc::usage ? kMisused : kFailed;
 }
 
@@ -135,7 +135,9 @@ CLI::Option* server_option(CLI::App& sub, Request& request, const char* what) {
   sub.add_option("--token-file", request.token_file,
                  "file with the server's token, if it wants one; else the environment's HINDCAST_TOKEN")
       ->type_name("FILE");
-  return sub.add_option("--server", request.server, what)->type_name("URL");
+  return sub.add_option("--server", request.server, what)->type_name("URL")->check([](const std::string& url) {
+    return url.empty() ? std::string("--server needs the server's URL, as in http://127.0.0.1:7412") : std::string();
+  });
 }
 
 }  // namespace

@@ -74,11 +74,13 @@ std::string pad_right(std::string_view s, size_t width) {
   return std::string(s) + std::string(w < width ? width - w : 0, ' ');
 }
 
-std::string printable(std::string_view s) {
+namespace {
+
+std::string without_controls(std::string_view s, char allowed) {
   std::string out;
   for (const char c : s) {
     const auto u = static_cast<unsigned char>(c);
-    if (u >= 0x20 && u != 0x7f) {
+    if ((u >= 0x20 && u != 0x7f) || c == allowed) {
       out += c;
     } else {
       char hex[8];
@@ -88,5 +90,11 @@ std::string printable(std::string_view s) {
   }
   return out;
 }
+
+}  // namespace
+
+std::string printable(std::string_view s) { return without_controls(s, ' '); }
+
+std::string printable_lines(std::string_view s) { return without_controls(s, '\n'); }
 
 }  // namespace hindcast::server::cli

@@ -50,5 +50,7 @@ std::string pad_left(std::string_view s, size_t width);
 std::string pad_right(std::string_view s, size_t width);
 /// Control characters as \xHH: names from a recording must not play tricks on a terminal.
 std::string printable(std::string_view s);
+/// The same of text whose lines stay lines; pieces of any size give what the whole gives.
+std::string printable_lines(std::string_view s);
 
 }  // namespace hindcast::server::cli

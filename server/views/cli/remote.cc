@@ -87,12 +87,14 @@ int ask(const Request& request, const std::string& command) {
       command, name->incident, name->host, request.words,
       [&](std::string_view bytes) {
         if (!open_once()) return false;
-        out->text(bytes);
+        // Bytes for a file are the server's; on a terminal they may only be words.
+        out->terminal() ? out->text(printable_lines(bytes)) : out->text(bytes);
         return !out->failed();
       },
       [&](std::string_view bytes) {
         bar.clear();
-        std::fwrite(bytes.data(), 1, bytes.size(), stderr);
+        const std::string words = printable_lines(bytes);
+        std::fwrite(words.data(), 1, words.size(), stderr);
         return true;
       });
   bar.clear();

@@ -1,4 +1,5 @@
 #include "server/views/cli/words.h"
+#include "server/views/cli/output.h"
 
 #include <gtest/gtest.h>
 
@@ -128,6 +129,14 @@ TEST(Words, ALongNameLosesTemplateArgumentsBeforeParameters) {
 TEST(Words, EveryCauseOfAGapHasWords) {
   for (uint8_t c = 1; c <= static_cast<uint8_t>(GapCause::cut); ++c)
     EXPECT_NE(cause_words(static_cast<GapCause>(c)), "unknown cause") << unsigned{c};
+}
+
+TEST(Words, LinesFromElsewhereStayLinesAndPlayNoTricks) {
+  EXPECT_EQ(printable_lines(""), "");
+  EXPECT_EQ(printable_lines("one\n\ntwo\n"), "one\n\ntwo\n");
+  EXPECT_EQ(printable_lines("a\x1b[2Jb\r\nc\x7f"), "a\\x1b[2Jb\\x0d\nc\\x7f");
+  EXPECT_EQ(printable_lines("caf\xc3\xa9"), "caf\xc3\xa9");
+  EXPECT_EQ(printable("a\nb"), "a\\x0ab");
 }
 
 TEST(Words, GapsAreCountedByCause) {
