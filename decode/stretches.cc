@@ -44,6 +44,8 @@ class Scanner {
 
   void packet(const Packet& p, const PacketScan& scan) {
     const uint64_t ip = expand_ip(last_ip_, p);
+    if (p.kind == Kind::mode_exec) mode_exec(p);
+    if (state_ == State::on && !is_plain(p)) open_.plain = false;
     switch (p.kind) {
       case Kind::psb:
         begin_psb(p.offset);
@@ -95,6 +97,7 @@ class Scanner {
     add_gap(cause, range.from, range.to);
     state_ = State::unknown;
     in_psb_ = false;
+    bits_ = 0;
     forget_fup();
   }
 
@@ -110,6 +113,47 @@ class Scanner {
 
  private:
   enum class State : uint8_t { unknown, off, on };
+
+  /// Of a packet while tracing is on: see Stretch::plain. A FUP of an asynchronous event is plain when it ends the stretch.
+  bool is_plain(const Packet& p) const {
+    switch (p.kind) {
+      case Kind::tip:
+        return p.has_ip() && !async_;
+      case Kind::tnt:
+      case Kind::tnt_long:
+        return !async_;
+      case Kind::mode_exec:
+        return in_psb_ && bits_ == open_.bits;
+      case Kind::mode_tsx:
+        return in_psb_ && p.payload == 0;
+      case Kind::pip:
+      case Kind::vmcs:
+        return in_psb_;
+      case Kind::fup:
+        return p.has_ip() && !async_;
+      case Kind::psb:
+        return !async_;
+      case Kind::psbend:
+      case Kind::pad:
+      case Kind::tip_pge:
+      case Kind::tip_pgd:
+      case Kind::ovf:
+      case Kind::tsc:
+      case Kind::tma:
+      case Kind::mtc:
+      case Kind::cyc:
+      case Kind::cbr:
+      case Kind::mnt:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  void mode_exec(const Packet& p) {
+    bits_ = p.payload & 1 ? 64 : p.payload & 2 ? 32 : 16;
+    if (state_ == State::on && in_psb_ && open_.begin > psb_) open_.bits = bits_;  // it began in this PSB+
+  }
 
   void begin_psb(uint64_t offset) {
     sync_ = psb_ = offset;
@@ -201,6 +245,7 @@ class Scanner {
     open_.sync = sync_;
     open_.begin_ip = ip;
     open_.start = start;
+    open_.bits = bits_;
     state_ = State::on;
     overflowed_ = false;
     forget_fup();
@@ -243,6 +288,7 @@ class Scanner {
   State state_ = State::unknown;
   Stretch open_;       // while state_ is on
   uint64_t sync_ = 0;  // the last PSB
+  uint8_t bits_ = 0;   // of the last MODE.Exec; 0: none
   uint64_t psb_ = 0;   // the PSB+ being read
   bool in_psb_ = false;
   bool psb_says_on_ = false;

@@ -65,6 +65,32 @@ TEST(Stretches, AFupThatATipFollowsInterruptedInsideTheTrace) {
   EXPECT_EQ(m.stretches[0].end_ip, 0u);
 }
 
+TEST(Stretches, PlainOnesHoldOnlyBranchesPsbsAndTiming) {
+  const auto plain = [](const PtBytes& inside) {
+    const StretchMap m = scan(psb_off().mode_exec().tip_pge(0x401000).append(inside).fup(0x401010).tip_pgd());
+    return m.stretches.at(0).plain && m.stretches.at(0).bits == 64;
+  };
+  EXPECT_TRUE(plain(PtBytes()));
+  EXPECT_TRUE(plain(PtBytes().tnt("T").mtc(1).cyc(3).tip(0x1000).tnt64("TTTTTTTTTT").pad().tsc(5).cbr(3)));
+  EXPECT_TRUE(plain(psb_on(0x401000).tnt("T")));
+  EXPECT_FALSE(plain(PtBytes().raw({0x0d})));  // a TIP without an IP
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().pip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().mode_exec(2).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().psb().mode_exec(2).fup(0x401000).psbend()));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).fup(0x401000)));
+}
+
+TEST(Stretches, TheModeOfExecutionIsThatOfTheLastPacketBefore) {
+  const StretchMap m =
+      scan(psb_off().tip_pge(1).tip_pgd().mode_exec(2).tip_pge(1).tip_pgd().mode_exec(0).tip_pge(1).tip_pgd());
+  ASSERT_EQ(m.stretches.size(), 3u);
+  EXPECT_EQ(m.stretches[0].bits, 0);
+  EXPECT_EQ(m.stretches[1].bits, 32);
+  EXPECT_EQ(m.stretches[2].bits, 16);
+  EXPECT_EQ(scan(PtBytes().psb().fup(0x401000).mode_exec().psbend().tnt("T")).stretches.at(0).bits, 64);
+}
+
 TEST(Stretches, AFupThatBelongsToPtwriteIsNoInterrupt) {
   const PtBytes ptw = PtBytes().raw({0x02, 0x92, 1, 2, 3, 4}).fup(0x401004);
   EXPECT_EQ(scan(psb_off().tip_pge(0x401000).append(ptw).tip_pgd()).stretches.at(0).how, StretchEnd::disabled);
