@@ -239,10 +239,7 @@ TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<con
 }
 
 TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
-  TscInterval interval = outer_;
-  if (const auto low = lower_.at_or_before(first)) interval.earliest = Tsc(*low);
-  if (const auto high = upper_.at_or_after(last)) interval.latest = Tsc(*high);
-  return interval;
+  return interval(lower_.at_or_before(first), upper_.at_or_after(last));
 }
 
 }  // namespace hindcast::decode

@@ -98,6 +98,19 @@ class TimeMap {
   TscInterval window(uint64_t first, uint64_t last) const;
   TscInterval at(uint64_t packet) const { return window(packet, packet); }
 
+  /// window() for places that mostly ascend: O(1) for one near the place before. Borrows the map.
+  class Reader {
+   public:
+    explicit Reader(const TimeMap& map) : map_(map), lower_(map.lower_), upper_(map.upper_) {}
+    TscInterval window(uint64_t first, uint64_t last) {
+      return map_.interval(lower_.at_or_before(first), upper_.at_or_after(last));
+    }
+
+   private:
+    const TimeMap& map_;
+    TimeSteps::Reader lower_, upper_;
+  };
+
   /// TSC and MTC packets that gave a bound, and those that contradicted earlier ones (0 on a sane machine).
   uint64_t readings() const { return readings_; }
   uint64_t contradictions() const { return contradictions_; }
@@ -105,6 +118,10 @@ class TimeMap {
 
  private:
   friend class TimeMapBuilder;
+
+  TscInterval interval(std::optional<uint64_t> low, std::optional<uint64_t> high) const {
+    return {low ? Tsc(*low) : outer_.earliest, high ? Tsc(*high) : outer_.latest};
+  }
 
   TimeSteps lower_;  // from this packet on, events happened at or after the value
   TimeSteps upper_;  // up to this packet, events happened at or before the value

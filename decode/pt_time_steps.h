@@ -46,6 +46,57 @@ class TimeSteps {
     if (n == steps_.size()) return std::nullopt;
     return value_of(n);
   }
+
+  /// The same questions for keys that mostly ascend: O(1) for a key near the one before.
+  class Reader {
+   public:
+    explicit Reader(const TimeSteps& steps) : steps_(&steps) {}
+    std::optional<uint64_t> at_or_before(uint64_t key) {
+      const size_t n = count_until(key);
+      if (n == 0) return std::nullopt;
+      return here_.value;
+    }
+    std::optional<uint64_t> at_or_after(uint64_t key) {
+      const size_t n = key == 0 ? 0 : count_until(key - 1);
+      if (n == steps_->size()) return std::nullopt;
+      return key == 0 ? steps_->value_of(0) : next_.value;
+    }
+
+   private:
+    struct At {
+      uint64_t key = 0, value = 0;
+    };
+
+    size_t count_until(uint64_t key) {
+      for (int steps = 0; n_ != kNone && key >= here_.key && steps < kNear; ++steps) {
+        if (n_ == steps_->size() || key < next_.key) return n_;
+        go_to(n_ + 1);
+      }
+      go_to(steps_->count_until(key));
+      return n_;
+    }
+    void go_to(size_t n) {
+      n_ = n;
+      here_ = n == 0 ? At{} : at(n - 1);
+      next_ = n == steps_->size() ? At{} : at(n);
+    }
+    At at(size_t index) {
+      const auto& runs = steps_->runs_;
+      const auto in = [&](size_t run) {
+        return run < runs.size() && runs[run].first <= index && (run + 1 == runs.size() || index < runs[run + 1].first);
+      };
+      if (!in(run_)) run_ = in(run_ + 1) ? run_ + 1 : steps_->run_of(index);
+      return {runs[run_].key + steps_->steps_[index].key, runs[run_].value + steps_->steps_[index].value};
+    }
+
+    static constexpr int kNear = 8;
+    static constexpr size_t kNone = ~size_t{0};
+    const TimeSteps* steps_;
+    size_t n_ = kNone;  // pairs whose key is at most the last one asked for
+    size_t run_ = 0;
+    At here_, next_;  // pairs n_ - 1 and n_
+  };
+
   size_t bytes() const { return runs_.size() * sizeof(Run) + steps_.size() * sizeof(Step); }
   /// The most that one pair takes: a run of its own.
   static constexpr size_t kMostBytes = 28;
@@ -71,11 +122,11 @@ class TimeSteps {
     const auto step = std::upper_bound(first, last, offset, [](uint64_t k, const Step& s) { return k < s.key; });
     return static_cast<size_t>(step - steps_.begin());
   }
-  uint64_t value_of(size_t index) const {
+  uint64_t value_of(size_t index) const { return runs_[run_of(index)].value + steps_[index].value; }
+  size_t run_of(size_t index) const {
     const auto next =
         std::upper_bound(runs_.begin(), runs_.end(), index, [](size_t i, const Run& r) { return i < r.first; });
-    const size_t run = static_cast<size_t>(next - runs_.begin()) - 1;  // the first run begins at index 0
-    return runs_[run].value + steps_[index].value;
+    return static_cast<size_t>(next - runs_.begin()) - 1;  // the first run begins at index 0
   }
 
   std::deque<Run> runs_;

@@ -39,6 +39,7 @@ TEST(TimeSteps, AnswersAsAPlainArrayWouldAcrossLargeDifferencesAndPops) {
     std::vector<uint64_t> queries{0, 1, UINT64_MAX};
     for (const auto& [k, v] : plain)
       for (uint64_t near : {k - 1, k, k + 1}) queries.push_back(near);
+    TimeSteps::Reader reader(steps);
     for (uint64_t q : queries) {
       std::optional<uint64_t> before, after;
       for (const auto& [k, v] : plain) {
@@ -47,6 +48,14 @@ TEST(TimeSteps, AnswersAsAPlainArrayWouldAcrossLargeDifferencesAndPops) {
       }
       ASSERT_EQ(steps.at_or_before(q), before) << q;
       ASSERT_EQ(steps.at_or_after(q), after) << q;
+      const bool both = random() % 2;
+      if (both) {
+        ASSERT_EQ(reader.at_or_before(q), before) << q;
+      }
+      ASSERT_EQ(reader.at_or_after(q), after) << q;
+      if (!both) {
+        ASSERT_EQ(reader.at_or_before(q), before) << q;
+      }
     }
   }
 }
