@@ -420,6 +420,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
   return std::unique_ptr<HostTrace>(new HostTrace(std::move(impl)));
 }
 
+EngineCounts HostTrace::engine_counts() const { return impl_->engine_counts; }
 const SnapshotInfo& HostTrace::info() const { return impl_->info; }
 std::span<const ProcessInfo> HostTrace::processes() const { return impl_->processes; }
 std::span<const ThreadInfo> HostTrace::threads() const { return impl_->threads; }

@@ -113,6 +113,13 @@ class FlowCursor {
 struct FlowOptions {
   TscInterval time = TscInterval::unknown();  // only what may have run in it; whole stretches are skipped outside
   Resync resync = Resync::earliest;
+  Engine engine = Engine::fast;
+};
+
+/// What the decoders did. Stretches count once for each time that they were decoded.
+struct EngineCounts {
+  uint64_t fast = 0;    // stretches
+  uint64_t libipt = 0;  // those that the fast engine left to libipt
 };
 
 /// One thread of the caller at a time, cursors included; cursors must not outlive the HostTrace.
@@ -127,6 +134,7 @@ class HostTrace {
   HostTrace& operator=(const HostTrace&) = delete;
 
   const SnapshotInfo& info() const;
+  EngineCounts engine_counts() const;              // of all flows so far
   std::span<const ProcessInfo> processes() const;  // by pid
   std::span<const ThreadInfo> threads() const;     // by tid; those seen in sideband, placements or streams
   std::span<const CpuCoverage> cpus() const;       // one per PT stream, in SnapshotInfo order

@@ -7,9 +7,9 @@
 
 #include "decode/address_space.h"
 #include "decode/attribution.h"
+#include "decode/fast/fast_engine.h"
 #include "decode/host_trace.h"
 #include "decode/libipt_code.h"
-#include "decode/libipt_engine.h"
 #include "decode/sideband.h"
 
 namespace hindcast::decode {
@@ -44,6 +44,8 @@ struct HostTrace::Impl {
   ImageStore images;
   AddressSpaces spaces;
   std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
+  BlockGraphs graphs;
+  EngineCounts engine_counts;
   std::vector<std::unique_ptr<PtStream>> streams;
 
   std::vector<ProcessInfo> processes;

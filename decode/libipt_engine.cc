@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "decode/circle_guard.h"
 #include "decode/x86_insn.h"
 
 namespace hindcast::decode {
@@ -43,29 +44,11 @@ struct DecoderDeleter {
   void operator()(pt_block_decoder* d) const { pt_blk_free_decoder(d); }
 };
 
-/// Recognises code that goes in circles without using up trace (Brent's algorithm over the blocks' addresses).
-class CircleGuard {
- public:
-  void reset() { steps_ = 0, limit_ = 64; }
-  bool is_circle(uint64_t ip) {
-    if (steps_ != 0 && ip == mark_) return true;
-    if (steps_++ == 0) mark_ = ip;
-    if (steps_ >= limit_) {
-      mark_ = ip;
-      limit_ *= 2;
-    }
-    return false;
-  }
-
- private:
-  uint64_t mark_ = 0, steps_ = 0, limit_ = 64;
-};
-
 class LibiptEngine final : public FlowDecoder {
  public:
   LibiptEngine(const PtTrace& trace, const pt_config& config, Resync resync, ImageSelector& images,
                std::shared_ptr<IptCode> code)
-      : trace_(trace), config_(config), resync_(resync), images_(images), code_cache_(std::move(code)) {
+      : trace_(trace), times_(trace.times), config_(config), resync_(resync), images_(images), code_cache_(std::move(code)) {
     uint64_t begin = 0;
     for (uint64_t cut : trace_.cuts) {
       if (cut > begin) ranges_.push_back({begin, cut});
@@ -672,7 +655,7 @@ class LibiptEngine final : public FlowDecoder {
   // ---- events
   TscInterval window(uint64_t first, uint64_t last) {
     if (first != window_first_ || last != window_last_) {
-      window_ = trace_.times.window(first, last);
+      window_ = times_.window(first, last);
       window_first_ = first;
       window_last_ = last;
     }
@@ -730,6 +713,7 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   const PtTrace& trace_;
+  TimeMap::Reader times_;
   pt_config config_;
   Resync resync_;
   ImageSelector& images_;

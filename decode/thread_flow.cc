@@ -10,8 +10,12 @@ namespace {
 /// Decodes one stream and says of each event whose it is.
 class StreamReader final : ImageSelector {
  public:
-  StreamReader(HostTrace::Impl& host, const PtStream& stream, Resync resync) : host_(host), stream_(stream) {
-    auto decoder = make_libipt_decoder(stream.trace, host.decode_config(resync), *this, host.code);
+  StreamReader(HostTrace::Impl& host, const PtStream& stream, const FlowOptions& options)
+      : host_(host), stream_(stream) {
+    const DecodeConfig config = host.decode_config(options.resync);
+    auto decoder = options.engine == Engine::libipt
+                       ? make_libipt_decoder(stream.trace, config, *this, host.code)
+                       : make_fast_decoder(stream.trace, config, *this, host.code, host.graphs, host.engine_counts);
     if (decoder.ok())
       decoder_ = std::move(decoder).value();
     else
@@ -342,7 +346,7 @@ class ThreadCursor final : public FlowCursor {
   StreamReader* reader_of(const PtStream& stream) {
     for (const auto& r : readers_)
       if (&r->stream() == &stream) return r->error() ? nullptr : r.get();
-    readers_.push_back(std::make_unique<StreamReader>(host_, stream, options_.resync));
+    readers_.push_back(std::make_unique<StreamReader>(host_, stream, options_));
     return readers_.back()->error() ? nullptr : readers_.back().get();
   }
 
@@ -431,7 +435,7 @@ std::vector<FlowPart> thread_parts(const HostTrace::Impl& host, Tid tid, const T
 
 Result<std::unique_ptr<FlowCursor>> make_stream_cursor(HostTrace::Impl& host, const PtStream& stream,
                                                        const FlowOptions& options) {
-  auto reader = std::make_unique<StreamReader>(host, stream, options.resync);
+  auto reader = std::make_unique<StreamReader>(host, stream, options);
   if (reader->error()) return Error(*reader->error());
   return std::unique_ptr<FlowCursor>(std::make_unique<StreamCursor>(std::move(reader), options));
 }

@@ -70,6 +70,12 @@ enum class Resync : uint8_t {
   earliest,  // continue at the earliest packet from which the path is certain again
 };
 
+/// Which decoder; all give the same flow.
+enum class Engine : uint8_t {
+  fast,    // our own
+  libipt,  // the reference
+};
+
 struct DecodeConfig {
   PtCpu cpu;
   PtOptions options;

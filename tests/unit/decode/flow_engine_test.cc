@@ -1,4 +1,5 @@
-#include "decode/libipt_engine.h"
+// Both engines behind the FlowDecoder interface answer alike.
+#include "decode/fast/fast_engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -41,6 +42,29 @@ struct Selector final : ImageSelector {
   }
 };
 
+enum class Engine : uint8_t { libipt, fast };
+
+/// What the decoders of one image share.
+struct Shared {
+  std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
+  BlockGraphs graphs;
+  EngineCounts counts;
+};
+
+class FlowEngine : public ::testing::TestWithParam<Engine> {
+ public:
+  static std::unique_ptr<FlowDecoder> decoder(const PtTrace& trace, const DecodeConfig& config, Selector& selector,
+                                              Shared& shared) {
+    auto d = GetParam() == Engine::libipt
+                 ? make_libipt_decoder(trace, config, selector, shared.code)
+                 : make_fast_decoder(trace, config, selector, shared.code, shared.graphs, shared.counts);
+    return std::move(d).value();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, FlowEngine, ::testing::Values(Engine::libipt, Engine::fast),
+                         [](const auto& info) { return info.param == Engine::libipt ? "libipt" : "fast"; });
+
 struct Decode {
   explicit Decode(const PtBytes& bytes, std::vector<uint64_t> cuts = {}) : data(bytes.bytes()) {
     trace = PtTrace::scan(data, {}, std::move(cuts));
@@ -48,9 +72,10 @@ struct Decode {
   std::vector<Event> events(Resync resync = Resync::earliest) {
     DecodeConfig config;
     config.resync = resync;
-    auto d = make_libipt_decoder(trace, config, selector, std::make_shared<IptCode>());
+    Shared shared;
+    const auto d = FlowEngine::decoder(trace, config, selector, shared);
     std::vector<Event> all, batch(3);
-    while (const size_t n = (*d)->next(batch)) {
+    while (const size_t n = d->next(batch)) {
       all.insert(all.end(), batch.begin(), batch.begin() + static_cast<ptrdiff_t>(n));
       if (all.size() > 100000) {
         ADD_FAILURE() << "the flow does not end";
@@ -72,26 +97,26 @@ struct Decode {
 PtBytes psb_on(uint64_t ip) { return PtBytes().psb().mode_exec().fup(ip).psbend(); }
 PtBytes psb_off() { return PtBytes().psb().psbend(); }
 
-TEST(LibiptEngine, CallsAndCompressedReturnsMakeContiguousBlocks) {
+TEST_P(FlowEngine, CallsAndCompressedReturnsMakeContiguousBlocks) {
   Decode r(psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd());
   EXPECT_EQ(r.lines(), (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch",
                               "block 401012-401014 x3 near_ret", "async_disabled 401005"}));
 }
 
-TEST(LibiptEngine, UncompressedReturnTakesItsTip) {
+TEST_P(FlowEngine, UncompressedReturnTakesItsTip) {
   Decode r(psb_on(0x401000).tnt("T").tip(0x401005).fup(0x401000).tip_pgd());
   EXPECT_EQ(r.lines(),
             (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch",
                    "block 401014-401014 x1 near_ret", "block 401005-401006 x2 direct_jump", "async_disabled 401000"}));
 }
 
-TEST(LibiptEngine, SyscallLeavesAndReturns) {
+TEST_P(FlowEngine, SyscallLeavesAndReturns) {
   Decode r(psb_off().mode_exec().tip_pge(0x401020).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
   EXPECT_EQ(r.lines(), (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled", "enabled 401022",
                               "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
-TEST(LibiptEngine, MissingCodeIsAGapWithItsAddressAndTheNextStretchDecodes) {
+TEST_P(FlowEngine, MissingCodeIsAGapWithItsAddressAndTheNextStretchDecodes) {
   const PtBytes trace = psb_off()
                             .mode_exec()
                             .tip_pge(0x401040)
@@ -110,7 +135,7 @@ TEST(LibiptEngine, MissingCodeIsAGapWithItsAddressAndTheNextStretchDecodes) {
             (Lines{"enabled 401040", "block 401040-401040 x1 indirect_call", "gap image_missing 7f0000"}));
 }
 
-TEST(LibiptEngine, ReturnCompressedAgainstAnUnseenCallIsAGapAndNoGuess) {
+TEST_P(FlowEngine, ReturnCompressedAgainstAnUnseenCallIsAGapAndNoGuess) {
   Decode r(psb_off()
                .mode_exec()
                .tip_pge(0x401040)
@@ -129,7 +154,7 @@ TEST(LibiptEngine, ReturnCompressedAgainstAnUnseenCallIsAGapAndNoGuess) {
                               "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
-TEST(LibiptEngine, StretchOfNobodyIsAGapWithItsBytes) {
+TEST_P(FlowEngine, StretchOfNobodyIsAGapWithItsBytes) {
   const PtBytes before = psb_off().mode_exec().tip_pge(0x401022).fup(0x401023).tip_pgd();
   PtBytes trace = before;
   trace.tip_pge(0x401000).tnt("NT").fup(0x401005).tip_pgd();
@@ -147,7 +172,7 @@ TEST(LibiptEngine, StretchOfNobodyIsAGapWithItsBytes) {
   EXPECT_EQ(events[3].count, r.trace.map.stretches[1].end - before.size());
 }
 
-TEST(LibiptEngine, AllStretchesOfNobodyAreOneGapEach) {
+TEST_P(FlowEngine, AllStretchesOfNobodyAreOneGapEach) {
   Decode r(psb_on(0x401000)
                .tnt("NT")
                .fup(0x401005)
@@ -158,11 +183,13 @@ TEST(LibiptEngine, AllStretchesOfNobodyAreOneGapEach) {
                .append(psb_on(0x401000))
                .tnt("N"));
   r.selector.unknown = {{0, 10000}};
-  EXPECT_EQ(r.lines(), (Lines{"gap unattributed 401000", "gap unattributed 401022", "gap unattributed 401000",
-                              "gap not_captured"}));
+  Lines lines = r.lines();
+  std::erase(lines, "gap desync");  // of the second PSB+, whose FUP says that a TIP.PGE is missing
+  EXPECT_EQ(lines, (Lines{"gap unattributed 401000", "gap unattributed 401022", "gap unattributed 401000",
+                          "gap not_captured"}));
 }
 
-TEST(LibiptEngine, OverflowIsAnEventAndAGapAndFlowGoesOn) {
+TEST_P(FlowEngine, OverflowIsAnEventAndAGapAndFlowGoesOn) {
   Decode r(psb_on(0x401000).tnt("N").ovf().fup(0x401005).tnt("T").fup(0x401005).tip_pgd());
   const Lines lines = r.lines();
   ASSERT_GE(lines.size(), 4u);
@@ -170,13 +197,13 @@ TEST(LibiptEngine, OverflowIsAnEventAndAGapAndFlowGoesOn) {
                                                    "gap pt_overflow", "block 401005-401006 x2 direct_jump"}));
 }
 
-TEST(LibiptEngine, OverflowThatEndsWithTracingOff) {
+TEST_P(FlowEngine, OverflowThatEndsWithTracingOff) {
   Decode r(psb_on(0x401000).tnt("N").ovf().append(psb_off()).tip_pge(0x401022).fup(0x401023).tip_pgd());
   EXPECT_THAT(r.lines(), ::testing::IsSupersetOf(Lines{"overflow", "gap pt_overflow", "enabled 401022",
                                                        "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
-TEST(LibiptEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
+TEST_P(FlowEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
   Decode r(psb_on(0x401030).tnt("TTTT").fup(0x401030).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
   const Lines lines = r.lines();
   EXPECT_THAT(lines, ::testing::Contains("gap desync 401030"));
@@ -184,17 +211,17 @@ TEST(LibiptEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
   EXPECT_LT(lines.size(), 300u);
 }
 
-TEST(LibiptEngine, TipWithoutAnAddressIsADesyncWhetherTheCodeIsKnownOrNot) {
+TEST_P(FlowEngine, TipWithoutAnAddressIsADesyncWhetherTheCodeIsKnownOrNot) {
   Decode r(psb_on(0x401000).tnt("T").raw({0x0d}).tnt("TT").fup(0x401005).tip_pgd());
   // libipt remembers only code in sections.
   const std::vector<uint8_t> program = test::tiny_program();
   r.selector.image =
       std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
-  const auto code = std::make_shared<IptCode>();
+  Shared shared;
   for (int i = 0; i < 3; ++i) {
-    auto d = make_libipt_decoder(r.trace, {}, r.selector, code);
+    auto d = decoder(r.trace, {}, r.selector, shared);
     std::vector<Event> batch(20);
-    batch.resize((*d)->next(batch));
+    batch.resize(d->next(batch));
     uint32_t returns = 0, gaps = 0;
     for (const Event& e : batch) {
       returns += e.end == BlockEnd::near_ret;
@@ -205,7 +232,7 @@ TEST(LibiptEngine, TipWithoutAnAddressIsADesyncWhetherTheCodeIsKnownOrNot) {
   }
 }
 
-TEST(LibiptEngine, TracingThatNothingTurnedOnIsADesync) {
+TEST_P(FlowEngine, TracingThatNothingTurnedOnIsADesync) {
   Decode r(psb_on(0x401022)
                .fup(0x401023)
                .tip_pgd()
@@ -216,15 +243,20 @@ TEST(LibiptEngine, TracingThatNothingTurnedOnIsADesync) {
                .tip_pgd());
   const Lines lines = r.lines();
   EXPECT_THAT(lines, ::testing::Contains(::testing::StartsWith("gap desync")));
-  EXPECT_THAT(lines, ::testing::Not(::testing::Contains(::testing::StartsWith("block 401010"))));
+  // libipt trusts nothing up to the next PSB; but the path from the FUP on is certain.
+  const auto block = ::testing::Contains(::testing::StartsWith("block 401010"));
+  if (GetParam() == Engine::libipt)
+    EXPECT_THAT(lines, ::testing::Not(block));
+  else
+    EXPECT_THAT(lines, block);
 }
 
-TEST(LibiptEngine, BytesBeforeTheFirstPsbAreNotCaptured) {
+TEST_P(FlowEngine, BytesBeforeTheFirstPsbAreNotCaptured) {
   Decode r(PtBytes().tnt("TT").tnt("NN").append(psb_on(0x401022)).fup(0x401023).tip_pgd());
   EXPECT_EQ(r.lines(), (Lines{"gap not_captured", "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
-TEST(LibiptEngine, NothingIsDecodedAcrossAnEarlierFreeze) {
+TEST_P(FlowEngine, NothingIsDecodedAcrossAnEarlierFreeze) {
   const PtBytes before = psb_on(0x401000).tnt("N");
   PtBytes trace = before;
   trace.tnt("T").fup(0x401005).tip_pgd().append(psb_on(0x401022)).fup(0x401023).tip_pgd();
@@ -235,27 +267,28 @@ TEST(LibiptEngine, NothingIsDecodedAcrossAnEarlierFreeze) {
   EXPECT_EQ(lines.back(), "async_disabled 401023");
 }
 
-TEST(LibiptEngine, SeekContinuesAtThePsbBeforeTheOffset) {
+TEST_P(FlowEngine, SeekContinuesAtThePsbBeforeTheOffset) {
   PtBytes trace = psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd();
   const uint64_t second = trace.size();
   trace.append(psb_off().mode_exec()).tip_pge(0x401022).fup(0x401023).tip_pgd();
   Decode r(trace);
-  auto d = make_libipt_decoder(r.trace, {}, r.selector, std::make_shared<IptCode>());
+  Shared shared;
+  const auto d = decoder(r.trace, {}, r.selector, shared);
   std::vector<Event> batch(10);
   for (uint64_t offset : {second, second + 5, trace.size(), trace.size() + 100}) {
-    (*d)->seek(offset);
-    ASSERT_EQ((*d)->next(batch), 3u) << offset;
+    d->seek(offset);
+    ASSERT_EQ(d->next(batch), 3u) << offset;
     EXPECT_EQ(test::text_of(batch[1]), "block 401022-401022 x1 none");
   }
-  (*d)->seek(0);
-  const size_t n = (*d)->next(batch);
+  d->seek(0);
+  const size_t n = d->next(batch);
   Lines lines;
   for (size_t i = 0; i < n; ++i) lines.push_back(test::text_of(batch[i]));
   EXPECT_EQ(lines, r.lines());
   EXPECT_EQ(lines.size(), 7u);
 }
 
-TEST(LibiptEngine, TimesNeverDecreaseAndHoldTheStretchsBounds) {
+TEST_P(FlowEngine, TimesNeverDecreaseAndHoldTheStretchsBounds) {
   Decode r(PtBytes()
                .psb()
                .tsc(1000)
@@ -310,7 +343,7 @@ PtBytes long_trace() {
   return t;
 }
 
-TEST(LibiptEngine, TraceCutAnywhereEndsAndStaysInOrder) {
+TEST_P(FlowEngine, TraceCutAnywhereEndsAndStaysInOrder) {
   const PtBytes whole = long_trace();
   for (size_t n = 0; n < whole.size(); ++n) {
     PtBytes part = whole;
@@ -327,7 +360,7 @@ TEST(LibiptEngine, TraceCutAnywhereEndsAndStaysInOrder) {
   }
 }
 
-TEST(LibiptEngine, ByteFlippedAnywhereEndsAndStaysInOrder) {
+TEST_P(FlowEngine, ByteFlippedAnywhereEndsAndStaysInOrder) {
   const std::vector<uint8_t> whole = long_trace().bytes();
   for (size_t at = 0; at < whole.size(); ++at) {
     for (const uint8_t flip : {0x01, 0x80, 0xff}) {

@@ -1,0 +1,77 @@
+// Stage 1 of the fast engine: the packets of a stretch, sorted into lanes that the walk reads without looking at packets.
+//
+//   TNT lane       the bits of all TNT packets packed end to end, oldest first
+//   TIP lane       the targets, each with the number of bits that were sent before it
+//   position lanes where in the stream each of them came from, for offsets and times
+// Timing packets are in no lane, so they do not interrupt a run of bits. Source: SDM Vol. 3C, "Intel Processor Trace":
+// "Deferred TIPs", "IP Compression", "Taken/Not-taken (TNT) Packet".
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "decode/last_ip.h"
+#include "hindcast/bytes.h"
+
+namespace hindcast::decode {
+
+/// What was lexed and not yet walked. Numbers of bits count from the first one that the walk has not dropped.
+struct Lanes {
+  struct TntAt {
+    uint32_t end;     // bits up to and with this packet's
+    uint32_t offset;  // of the packet, from `base`
+  };
+
+  /// MSB first: bit i is bit 7 - i % 8 of byte i / 8. Eight bytes behind the last one may be read.
+  std::vector<uint8_t> tnt;
+  uint32_t bits = 0;
+  std::vector<uint64_t> tip;
+  std::vector<uint32_t> tip_bits;    // bits sent before tip[i]; ascending
+  std::vector<uint32_t> tip_offset;  // from `base`
+  size_t tips = 0;
+  std::vector<TntAt> tnt_at;
+  size_t tnts = 0;
+  uint64_t base = 0;
+
+  /// 57 bits or more from bit i on, the first one highest; behind the last bit they mean nothing.
+  uint64_t window(uint32_t i) const {
+    uint64_t v;
+    __builtin_memcpy(&v, tnt.data() + (i >> 3), sizeof v);
+    return __builtin_bswap64(v) << (i & 7);
+  }
+};
+
+/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: 1 to 2 ns a byte.
+class LaneLexer {
+ public:
+  enum class Stop : uint8_t {
+    full,  // there is more
+    psb,   // a PSB begins at offset(): cross_psb() reads it
+    end,   // all packets of the stretch were read
+  };
+
+  /// from: behind the packet that began the stretch; ip: the address that it gave; end: the packet that ended it.
+  LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip);
+
+  /// Drops what the walk used up from the lanes' front (all bits before `bit`, all TIPs before `tip`) and lexes some more
+  /// behind the rest. With stop() at psb or end nothing is added.
+  Stop more(Lanes& lanes, uint32_t bit, size_t tip);
+  Stop stop() const { return stop_; }
+
+  /// At a PSB, and when all before it was used: reads the PSB+, and stands behind it. The address that its FUP gives; 0 when
+  /// it has none.
+  uint64_t cross_psb(Lanes& lanes);
+
+  uint64_t offset() const { return at_; }
+
+ private:
+  void lex(Lanes& lanes, uint64_t until);
+  bool other_packet(Lanes& lanes, uint64_t& at);
+
+  ByteSpan trace_;
+  uint64_t at_, end_;
+  LastIp last_ip_;
+  Stop stop_ = Stop::full;
+};
+
+}  // namespace hindcast::decode

@@ -1,0 +1,118 @@
+// Stage 2: lanes through a block graph; deferred TIPs, the return stack's depth, and every way to stop.
+#include "decode/fast/walker.h"
+
+#include <gtest/gtest.h>
+
+#include "decode/code_image.h"
+#include "tests/support/pt_bytes.h"
+#include "tests/support/tiny_program.h"
+
+namespace hindcast::decode {
+namespace {
+
+using test::PtBytes;
+using Ips = std::vector<uint64_t>;
+
+struct Walked {
+  Ips blocks;
+  WalkStop why = WalkStop::out_full;
+  uint64_t at = 0;
+};
+
+Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, bool ret_compression = true,
+            size_t room = 3) {
+  BlockGraph graph(
+      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}}), 64);
+  LaneLexer lexer(t.bytes(), 0, t.size(), from);
+  Lanes lanes;
+  lexer.more(lanes, 0, 0);
+  Walk w;
+  w.at = graph.at(from);
+  ReturnStack stack;
+  Walked result;
+  std::vector<BlockId> out(room);
+  while (result.why == WalkStop::out_full) {
+    size_t n = 0;
+    result.why = walk_blocks(graph, lanes, ret_compression, w, stack, out, n);
+    for (size_t i = 0; i < n; ++i) result.blocks.push_back(graph.block(out[i]).ip);
+    if (result.blocks.size() > 10000) break;
+  }
+  result.at = graph.block(w.at).ip;
+  return result;
+}
+
+TEST(Walker, StopsRightBehindTheLastBit) {
+  const Walked w = walk(test::tiny_program(), 0x401000, PtBytes().tnt("NTTT"));
+  // call, jne (not taken), ret (compressed), jmp, call, jne (taken), ret; and no block of what comes then
+  EXPECT_EQ(w.blocks, (Ips{0x401000, 0x401010, 0x401012, 0x401005, 0x401000, 0x401010, 0x401014}));
+  EXPECT_EQ(w.why, WalkStop::used_all);
+  EXPECT_EQ(w.at, 0x401005u);
+}
+
+TEST(Walker, AnIndirectBranchTakesItsTipEvenThoughLaterBitsWereSentBefore) {
+  // call *%rax (TIP), jne taken (bit), ret (compressed): the TNT was sent first.
+  const Walked w = walk(test::tiny_program(), 0x401040, PtBytes().tnt("TT").tip(0x401010));
+  EXPECT_EQ(w.blocks, (Ips{0x401040, 0x401010, 0x401014}));
+  EXPECT_EQ(w.why, WalkStop::used_all);
+  EXPECT_EQ(w.at, 0x401042u);
+}
+
+TEST(Walker, WithoutRetCompressionAReturnTakesATipThoughBitsAreLeft) {
+  const Walked w = walk(test::tiny_program(), 0x401010, PtBytes().tnt("TN").tip(0x401010), false);
+  EXPECT_EQ(w.blocks, (Ips{0x401010, 0x401014, 0x401010}));
+  EXPECT_EQ(w.at, 0x401012u);
+}
+
+TEST(Walker, BitsBehindATipAreForWhatFollowsIt) {
+  EXPECT_EQ(walk(test::tiny_program(), 0x401010, PtBytes().tip(0x401000).tnt("T")).why, WalkStop::wants_bit);
+  // The RET comes before the bit, so it is not compressed.
+  const Walked w = walk(test::tiny_program(), 0x401014, PtBytes().tip(0x401010).tnt("T"));
+  EXPECT_EQ(w.blocks, (Ips{0x401014, 0x401010}));
+}
+
+TEST(Walker, SaysWhatItCannotFollow) {
+  EXPECT_EQ(walk(test::tiny_program(), 0x401014, PtBytes().tnt("T")).why, WalkStop::unseen_call);
+  EXPECT_EQ(walk(test::tiny_program(), 0x401000, PtBytes().tnt("NN")).why, WalkStop::bad_return);
+  EXPECT_EQ(walk(test::tiny_program(), 0x401020, PtBytes().tnt("N")).why, WalkStop::wants_tip);
+  EXPECT_EQ(walk(test::tiny_program(), 0x401030, PtBytes().tnt("N")).why, WalkStop::circle);
+  EXPECT_EQ(walk(test::tiny_program(), 0x500000, PtBytes().tnt("N")).why, WalkStop::no_code);
+}
+
+TEST(Walker, ALoopThatUsesTraceIsNoCircle) {
+  PtBytes t;
+  for (int i = 0; i < 1000; ++i) t.tnt("NT");
+  const Walked w = walk(test::tiny_program(), 0x401000, t);
+  EXPECT_EQ(w.why, WalkStop::used_all);
+  EXPECT_EQ(w.blocks.size(), 4000u - 1);
+}
+
+TEST(Walker, TheReturnStackHolds64CallsAndForgetsTheOldest) {
+  // n calls in a row, each to the next; then as many returns.
+  for (const size_t calls : {size_t{64}, size_t{65}}) {
+    std::vector<uint8_t> code;
+    for (size_t i = 0; i < calls; ++i)
+      code.insert(code.end(), {0xe8, 1, 0, 0, 0, 0xc3});  // call over the ret behind it
+    code.push_back(0xc3);
+    PtBytes t;
+    for (size_t i = 0; i < calls; ++i) t.tnt("T");
+    const Walked w = walk(code, test::kTinyBase, t);
+    EXPECT_EQ(w.why, calls == 64 ? WalkStop::used_all : WalkStop::unseen_call);
+    EXPECT_EQ(w.blocks.size(), calls + 64);
+  }
+}
+
+TEST(ReturnStack, EntriesOfAnotherGraphAreAddresses) {
+  const std::vector<uint8_t> code = test::tiny_program();
+  const auto image =
+      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}});
+  BlockGraph one(image, 64), two(image, 64);
+  ReturnStack stack;
+  stack.push(one.at(0x401000));
+  two.at(0x401020);  // so that ids differ
+  stack.leave(one);
+  EXPECT_EQ(two.block(stack.pop(two)).ip, 0x401005u);
+  EXPECT_EQ(stack.pop(two), kNoBlock);
+}
+
+}  // namespace
+}  // namespace hindcast::decode
