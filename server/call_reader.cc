@@ -98,6 +98,7 @@ Result<std::unique_ptr<Reader<CallItem>>> read_calls(OpenSnapshot& snapshot, con
   FlowQuestion flow;
   flow.tid = question.tid;
   flow.time = question.time;
+  flow.engine = question.engine;
   HC_TRY(auto cursor, open_cursor(snapshot, flow));
   return std::unique_ptr<Reader<CallItem>>(new CallItems(snapshot, question, std::move(cursor)));
 }

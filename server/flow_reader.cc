@@ -134,7 +134,7 @@ class FlowItems : public Reader<FlowItem> {
 Result<std::unique_ptr<decode::FlowCursor>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question) {
   if (question.tid.has_value() + question.cpu.has_value() + question.stream.has_value() != 1)
     return Error{Errc::usage, "a flow is that of one thread, one CPU or one stream", {}, "name exactly one of them"};
-  const decode::FlowOptions options{question.time, question.resync};
+  const decode::FlowOptions options{question.time, question.resync, question.engine};
   const decode::HostTrace& trace = *snapshot.trace;
   if (question.tid) {
     if (!trace.find_thread(*question.tid))

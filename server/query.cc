@@ -26,7 +26,8 @@ void FlowCounts::add(const Event& e) {
 
 bool VerifyReport::whole() const {
   return damage.empty() &&
-         std::all_of(streams.begin(), streams.end(), [](const Stream& s) { return s.error.empty(); }) &&
+         std::all_of(streams.begin(), streams.end(),
+                     [](const Stream& s) { return s.error.empty() && s.engines_differ.empty(); }) &&
          std::all_of(threads.begin(), threads.end(), [](const Thread& t) { return t.equal && t.misplaced == 0; });
 }
 

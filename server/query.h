@@ -146,6 +146,7 @@ struct FlowQuestion {
   std::optional<uint32_t> stream;  // ... or everything one stream shows
   TscInterval time = TscInterval::unknown();
   Resync resync = Resync::earliest;
+  Engine engine = Engine::fast;
   Detail detail = Detail::places;
   bool intel_syntax = false;
 };
@@ -174,6 +175,7 @@ struct CallQuestion {
   size_t snapshot = 0;
   Tid tid = kNoTid;
   TscInterval time = TscInterval::unknown();
+  Engine engine = Engine::fast;
 };
 
 /// Enter or exit of one frame of a thread's call tree, or a gap between them.
@@ -237,7 +239,10 @@ struct VerifyReport {
     Tid tid = kNoTid;
     uint64_t bytes = 0;
     FlowCounts counts;
-    std::string error;  // why it could not be decoded; empty: it was
+    std::string error;            // why it could not be decoded; empty: it was
+    uint64_t stretches = 0;       // that both engines decoded
+    uint64_t left_to_libipt = 0;  // of these, those that the fast engine leaves to libipt
+    std::string engines_differ;   // the first difference, with context; empty: they tell the same
   };
   struct Thread {
     size_t snapshot = 0;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <sstream>
 
+#include "decode/engine_compare.h"
 #include "decode/x86_insn.h"
 #include "server/flow_reader.h"
 #include "server/truth_compare.h"
@@ -18,22 +20,44 @@ std::vector<DamageRow> damage_rows(const std::vector<transport::BundleReader::Da
 
 namespace {
 
-/// Decodes one stream from start to end.
+std::string event_words(const std::optional<Event>& e) {
+  if (!e) return "nothing more of this stretch";
+  std::ostringstream s;
+  s << to_string(e->kind) << std::hex << " ip " << e->ip;
+  if (e->kind == EventKind::block)
+    s << ".." << e->last_ip << " " << std::dec << e->count << " instructions, " << to_string(e->end);
+  if (e->to != 0) s << std::hex << " to " << e->to;
+  return s.str();
+}
+
+std::string difference_words(const decode::EngineComparison& c) {
+  if (!c.first) return {};
+  const decode::EngineDifference& d = *c.first;
+  std::string s = "the engines differ in " + std::to_string(c.different) + " of " + std::to_string(c.stretches) +
+                  " stretches, first in stretch " + std::to_string(d.stretch) + " at offset " +
+                  std::to_string(d.offset) + ": fast says " + event_words(d.fast) + "; libipt says " +
+                  event_words(d.libipt);
+  if (d.before) s += "; both said before " + event_words(d.before);
+  return s;
+}
+
+/// Decodes one stream from start to end, with both engines.
 void count_stream(OpenSnapshot& snapshot, const StreamInfo& info, Resync resync, uint64_t done_before, uint64_t total,
                   const Progress& progress, VerifyReport::Stream& out) {
-  FlowQuestion question;
-  question.stream = info.id;
-  question.resync = resync;
-  auto cursor = open_cursor(snapshot, question);
-  if (!cursor.ok()) {
-    out.error = cursor.error().what;
+  const auto progress_at = [&](uint64_t offset) {
+    if (progress) progress(done_before + std::min(info.bytes, offset), total);
+  };
+  const uint64_t left_before = snapshot.trace->engine_counts().libipt;
+  const auto compared = decode::compare_engines(
+      *snapshot.trace, info.id, resync, [&](const Event& e) { out.counts.add(e); },
+      [&](uint64_t offset) { progress_at(offset); });
+  if (!compared.ok()) {
+    out.error = compared.error().what;
     return;
   }
-  std::array<decode::FlowEvent, 1024> buffer;
-  while (const size_t n = (*cursor)->next(buffer)) {
-    for (size_t i = 0; i < n; ++i) out.counts.add(buffer[i].event);
-    if (progress) progress(done_before + std::min(info.bytes, buffer[n - 1].event.offset), total);
-  }
+  out.stretches = compared->stretches;
+  out.left_to_libipt = snapshot.trace->engine_counts().libipt - left_before;
+  out.engines_differ = difference_words(*compared);
 }
 
 /// A thread's flow as the pieces that are compared. No cursor: nothing of it.

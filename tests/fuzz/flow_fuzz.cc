@@ -1,9 +1,11 @@
 // PT bytes from anybody over a small program: decoding ends, events are well-formed and in order, no block lies outside a
 // traced stretch, resuming earliest gives at least what resuming at PSBs gives, and a thread's flow is part of its CPU's,
-// unless that has damage: a walk that begins behind it may find its way where one that runs into it does not.
+// unless that has damage: a walk that begins behind it may find its way where one that runs into it does not. Where neither
+// our engine nor libipt's says that something is lost, they tell the same.
 #include <cstdlib>
 #include <map>
 
+#include "decode/engine_compare.h"
 #include "tests/support/tiny_host.h"
 #include "tests/support/tiny_program.h"
 
@@ -33,6 +35,27 @@ uint64_t check(FlowCursor& cursor, size_t trace_bytes, bool* damaged = nullptr) 
     if ((events += n) > 4096 + trace_bytes * 400) abort();
   }
   return instructions;
+}
+
+void print(const char* who, const std::optional<Event>& e) {
+  std::fprintf(stderr, "%s: %s\n", who, e ? test::text_of(*e).c_str() : "nothing more");
+}
+
+/// What the engines do not agree on.
+void say(const HostTrace& host, uint32_t stream, const EngineDifference& d) {
+  std::fprintf(stderr, "stretch %llu, offset %llu\n", static_cast<unsigned long long>(d.stretch),
+               static_cast<unsigned long long>(d.offset));
+  print("before", d.before);
+  print("fast", d.fast);
+  print("libipt", d.libipt);
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    FlowOptions options;
+    options.engine = engine;
+    const auto flow = host.stream_flow(stream, options);
+    for (const FlowEvent& e : test::all_events(**flow))
+      std::fprintf(stderr, "%s %u %6llu %s\n", engine == Engine::fast ? "fast  " : "libipt", e.stretch,
+                   static_cast<unsigned long long>(e.event.offset), test::text_of(e.event).c_str());
+  }
 }
 
 }  // namespace
@@ -69,6 +92,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   bool damaged = false;
   const uint64_t most = check(**earliest, pt.size(), &damaged);
   if (check(**psb, pt.size()) > most) abort();
+  for (const Resync resync : {Resync::earliest, Resync::psb}) {
+    const auto compared = compare_engines(**host, id, resync);
+    if (!compared.ok() || compared->different != 0) {
+      if (compared.ok() && compared->first) say(**host, id, *compared->first);
+      abort();
+    }
+  }
   for (const ThreadInfo& t : (*host)->threads()) {
     auto flow = (*host)->thread_flow(t.tid);
     if (flow.ok() && check(**flow, pt.size()) > most && !damaged) abort();

@@ -14,6 +14,7 @@ namespace {
 
 struct CallFlags {
   std::optional<int32_t> depth;
+  std::string engine = "fast";
 };
 
 /// Function name without its offset: a call enters at its first instruction.
@@ -154,6 +155,7 @@ int calls(const Request& request, const CallFlags& flags) {
   CallQuestion question;
   question.snapshot = request.snapshot;
   question.tid = **tid;
+  question.engine = engine_of(flags.engine);
   if (range) {
     const auto time = resolve(*range, o.scale);
     if (!time.ok()) return fail(time.error());
@@ -223,6 +225,7 @@ void add_calls(CLI::App& app, Request& request, Command& chosen) {
   add_time(*sub, request);
   sub->add_option("--depth", flags->depth, "only the N outermost levels")->option_text("N")->check(at_least(1));
   add_limit(*sub, request, "lines (JSON: objects)");
+  add_engine(*sub, flags->engine);
   add_answer_flags(*sub, request);
   sub->footer(
       "\"took\" is an interval from the shortest to the longest time that the trace allows. With --time, depth 0 is "

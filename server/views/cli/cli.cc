@@ -178,6 +178,14 @@ void add_snapshot(CLI::App& sub, Request& request) {
   sub.add_option("--snapshot", request.snapshot, "which snapshot of the bundle, from 0")->type_name("N");
 }
 
+void add_engine(CLI::App& sub, std::string& engine) {
+  sub.add_option("--engine", engine, "which decoder: our own (default), or libipt's, the reference; both tell the same")
+      ->check(CLI::IsMember({"fast", "libipt"}))
+      ->option_text("fast|libipt");
+}
+
+Engine engine_of(const std::string& name) { return name == "libipt" ? Engine::libipt : Engine::fast; }
+
 void add_thread_flags(CLI::App& sub, Request& request) {
   sub.add_option("-p,--pid", request.pid, "process; enough when it has one traced thread")
       ->option_text("PID")

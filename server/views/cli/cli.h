@@ -74,6 +74,8 @@ std::function<std::string(const std::string&)> at_least(int64_t least);
 void add_limit(CLI::App& sub, Request& request, const char* of);
 void add_time(CLI::App& sub, Request& request);
 void add_thread_flags(CLI::App& sub, Request& request);
+void add_engine(CLI::App& sub, std::string& engine);
+Engine engine_of(const std::string& name);
 void add_snapshot(CLI::App& sub, Request& request);
 
 /// Says an Error on stderr; kMisused for Errc::usage, else kFailed.

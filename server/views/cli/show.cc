@@ -16,6 +16,7 @@ namespace {
 struct ShowFlags {
   bool blocks = false, insns = false, lines = false, stat = false, intel = false;
   std::string resync = "earliest";
+  std::string engine = "fast";
 };
 
 constexpr size_t kTimeWidth = 14, kSpanWidth = 9, kPlaceWidth = 32, kAsmWidth = 34;
@@ -280,6 +281,7 @@ int show(const Request& request, const ShowFlags& flags) {
   FlowQuestion question;
   question.snapshot = request.snapshot;
   question.resync = flags.resync == "psb" ? Resync::psb : Resync::earliest;
+  question.engine = engine_of(flags.engine);
   question.intel_syntax = flags.intel;
   question.detail = flags.stat ? Detail::events : flags.insns || flags.lines ? Detail::instructions : Detail::places;
   if (range) {
@@ -369,6 +371,7 @@ void add_show(CLI::App& app, Request& request, Command& chosen) {
                   "after damage go on at the earliest safe packet (default), or at the next PSB")
       ->check(CLI::IsMember({"earliest", "psb"}))
       ->option_text("earliest|psb");
+  add_engine(*sub, flags->engine);
   add_answer_flags(*sub, request);
   sub->footer(
       "Times count from the window's start; \"within\" says how far the true time may lie from the one shown.\n"

@@ -26,6 +26,9 @@ void report_json(Output& out, const VerifyReport& r) {
            {"cpu", json_cpu(s.cpu)}, {"tid", s.tid.value()},   {"bytes", s.bytes}};
     j.update(json_counts(s.counts));
     j["error"] = s.error.empty() ? Json() : Json(s.error);
+    j["stretches"] = s.stretches;
+    j["left_to_libipt"] = s.left_to_libipt;
+    j["engines_differ"] = s.engines_differ.empty() ? Json() : Json(s.engines_differ);
     json_line(out, j);
   }
   for (const auto& t : r.threads)
@@ -46,18 +49,26 @@ void report_json(Output& out, const VerifyReport& r) {
   json_line(out, {{"type", "summary"}, {"whole", r.whole()}});
 }
 
+std::string engines_text(Output& out, const VerifyReport::Stream& s) {
+  if (!s.error.empty()) return "-";
+  if (!s.engines_differ.empty()) return out.paint(Colour::red, "DIFFER");
+  return s.left_to_libipt == 0 ? "agree" : "agree, " + std::to_string(s.left_to_libipt) + " by libipt alone";
+}
+
 void report_text(Output& out, const VerifyReport& r, bool with_truth) {
   for (const DamageRow& d : r.damage) out.line(out.paint(Colour::red, "damaged") + "  " + printable(d.what));
   if (r.damage.empty()) out.line("checksums  all good");
-  Table streams({">stream", ">cpu", ">tid", ">bytes", ">instructions", ">blocks", "gaps"});
+  Table streams({">stream", ">cpu", ">tid", ">bytes", ">instructions", ">blocks", "engines", "gaps"});
   for (const auto& s : r.streams)
     streams.row({std::to_string(s.stream), s.cpu == kNoCpu ? "-" : std::to_string(s.cpu.value()),
                  s.tid == kNoTid ? "-" : std::to_string(s.tid.value()), std::to_string(s.bytes),
-                 std::to_string(s.counts.instructions), std::to_string(s.counts.blocks),
+                 std::to_string(s.counts.instructions), std::to_string(s.counts.blocks), engines_text(out, s),
                  !s.error.empty()        ? "not decoded: " + s.error
                  : s.counts.gaps.empty() ? "none"
                                          : gaps_phrase(s.counts)});
   streams.print(out);
+  for (const auto& s : r.streams)
+    if (!s.engines_differ.empty()) out.line("\nstream " + std::to_string(s.stream) + ": " + s.engines_differ);
   if (!with_truth) return;
   out.line("");
   Table threads({">tid", "comm", ">decoded", ">truth", ">gaps", ">in gaps", "result"});
