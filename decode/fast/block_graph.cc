@@ -1,6 +1,7 @@
 #include "decode/fast/block_graph.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "decode/x86_insn.h"
 
@@ -8,6 +9,14 @@ namespace hindcast::decode {
 namespace {
 
 constexpr size_t kFirstTable = size_t{1} << 12;
+
+uint32_t next_serial() {
+  static std::atomic<uint32_t> last{0};
+  uint32_t serial;
+  do serial = ++last & 0x7fffff;
+  while (serial == 0);
+  return serial;
+}
 
 BlockKind kind_of_end(BlockEnd end) {
   switch (end) {
@@ -63,7 +72,12 @@ class CodeReader {
 }  // namespace
 
 BlockGraph::BlockGraph(std::shared_ptr<const CodeImage> code, int bits)
-    : code_(std::move(code)), bits_(bits), next_(1), blocks_(1), table_(kFirstTable, kNoBlock) {}
+    : code_(std::move(code)),
+      bits_(bits),
+      serial_(next_serial()),
+      next_(1),
+      blocks_(1),
+      table_(kFirstTable, kNoBlock) {}
 
 size_t BlockGraph::slot_of(uint64_t ip) const {
   const size_t mask = table_.size() - 1;

@@ -89,6 +89,8 @@ class BlockGraph {
   bool full() const { return blocks_.size() >= kMostBlocks; }
   const std::shared_ptr<const CodeImage>& code() const { return code_; }
   int bits() const { return bits_; }
+  /// 23 bits, not 0; the same for graphs only when 8 million were made in between.
+  uint32_t serial() const { return serial_; }
 
  private:
   BlockId find_next(BlockId id, bool taken);
@@ -98,6 +100,7 @@ class BlockGraph {
 
   std::shared_ptr<const CodeImage> code_;
   int bits_;
+  uint32_t serial_;
   std::vector<std::array<BlockId, 2>> next_;
   std::vector<CodeBlock> blocks_;  // [0] is none
   std::vector<BlockId> table_;     // open addressing by ip; a power of two

@@ -1,10 +1,10 @@
-// The block graphs of a host's code images, most recently used first, within a bound of memory.
+// The block graphs of a host's code images, most recently used first, within a bound of memory, and the runs through them.
 #pragma once
 
 #include <list>
 #include <memory>
 
-#include "decode/fast/block_graph.h"
+#include "decode/fast/run_memo.h"
 
 namespace hindcast::decode {
 
@@ -31,7 +31,10 @@ class BlockGraphs {
     return recent_.front();
   }
 
+  RunMemo& memo() { return memo_; }
+
  private:
+  RunMemo memo_;
   std::list<std::shared_ptr<BlockGraph>> recent_;
 };
 

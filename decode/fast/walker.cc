@@ -1,6 +1,8 @@
 #include "decode/fast/walker.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 namespace hindcast::decode {
 namespace {
@@ -9,8 +11,8 @@ constexpr unsigned kWindowBits = 57;
 
 }  // namespace
 
-WalkStop walk_blocks(BlockGraph& graph, const Lanes& lanes, bool ret_compression, Walk& walk, ReturnStack& stack,
-                     std::span<BlockId> out, size_t& n) {
+WalkStop walk_blocks(BlockGraph& graph, RunMemo& memo, const Lanes& lanes, bool ret_compression, Walk& walk,
+                     ReturnStack& stack, std::span<BlockId> out, size_t& n) {
   BlockId at = walk.at;
   uint32_t bit = walk.bit;
   size_t tip = walk.tip;
@@ -45,6 +47,23 @@ WalkStop walk_blocks(BlockGraph& graph, const Lanes& lanes, bool ret_compression
     switch (kind_of(at)) {
       case BlockKind::branch: {
         if (bit == limit) return stop(WalkStop::wants_bit);
+        if (limit - bit >= 8 && static_cast<size_t>(end - o) >= Run::kMostBlocks) {
+          if (in_window < 8) {
+            window = lanes.window(bit);
+            in_window = kWindowBits;
+          }
+          if (const Run* run = memo.find(graph, at, static_cast<uint8_t>(window >> 56), ret_compression)) {
+            std::memcpy(o, run->ids.data(), sizeof run->ids);
+            for (uint32_t calls = run->pushes; calls != 0; calls &= calls - 1) stack.push(o[std::countr_zero(calls)]);
+            o += run->blocks;
+            at = run->next;
+            bit += run->bits;
+            window <<= run->bits;
+            in_window -= run->bits;
+            if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
+            continue;
+          }
+        }
         *o++ = at;
         at = graph.next(at, take_bit());
         if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);

@@ -9,6 +9,7 @@
 #include "decode/circle_guard.h"
 #include "decode/fast/block_graph.h"
 #include "decode/fast/lanes.h"
+#include "decode/fast/run_memo.h"
 
 namespace hindcast::decode {
 
@@ -78,7 +79,7 @@ inline uint32_t bit_limit(const Lanes& lanes, uint32_t bit, size_t tip) {
 
 /// Walks until it has to stop, writing ids from out[n] on. With ret_compression off every near RET takes a TIP.
 /// Cost: 1 to 3 ns a block that is known.
-WalkStop walk_blocks(BlockGraph& graph, const Lanes& lanes, bool ret_compression, Walk& walk, ReturnStack& stack,
-                     std::span<BlockId> out, size_t& n);
+WalkStop walk_blocks(BlockGraph& graph, RunMemo& memo, const Lanes& lanes, bool ret_compression, Walk& walk,
+                     ReturnStack& stack, std::span<BlockId> out, size_t& n);
 
 }  // namespace hindcast::decode

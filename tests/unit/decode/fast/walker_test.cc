@@ -20,7 +20,7 @@ struct Walked {
 };
 
 Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, bool ret_compression = true,
-            size_t room = 3) {
+            size_t room = 20) {
   BlockGraph graph(
       std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}}), 64);
   LaneLexer lexer(t.bytes(), 0, t.size(), from);
@@ -29,11 +29,12 @@ Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, b
   Walk w;
   w.at = graph.at(from);
   ReturnStack stack;
+  RunMemo memo;
   Walked result;
   std::vector<BlockId> out(room);
   while (result.why == WalkStop::out_full) {
     size_t n = 0;
-    result.why = walk_blocks(graph, lanes, ret_compression, w, stack, out, n);
+    result.why = walk_blocks(graph, memo, lanes, ret_compression, w, stack, out, n);
     for (size_t i = 0; i < n; ++i) result.blocks.push_back(graph.block(out[i]).ip);
     if (result.blocks.size() > 10000) break;
   }

@@ -1,0 +1,206 @@
+#include "decode/fast/stretch_walk.h"
+
+#include "decode/packet_reader.h"
+
+namespace hindcast::decode {
+
+bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
+  PacketReader reader(trace_);
+  reader.seek(stretch.begin);
+  Packet first;
+  if (reader.next(first) != Step::ok) return false;
+  start(stretch, graph);
+  lexer_.emplace(trace_, reader.offset(), stretch.end, stretch.begin_ip);
+  lanes_.base = reader.offset();
+  walk_.at = graph.at(stretch.begin_ip);
+  return true;
+}
+
+bool StretchWalk::begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb) {
+  start(stretch, graph);
+  lexer_.emplace(trace_, psb, stretch.end, 0);
+  lanes_.base = psb;
+  const uint64_t ip = lexer_->cross_psb(lanes_);
+  psb_ = psb;
+  if (ip != 0) walk_.at = graph.at(ip);
+  return ip != 0;
+}
+
+void StretchWalk::start(const Stretch& stretch, BlockGraph& graph) {
+  stretch_ = &stretch;
+  graph_ = &graph;
+  lanes_.bits = 0;
+  lanes_.tips = lanes_.tnts = 0;
+  wants_more_ = false;
+  psb_ = 0;
+  restart();
+}
+
+void StretchWalk::restart() {
+  walk_.bit = 0;
+  walk_.tip = 0;
+  walk_.free.reset();
+  walk_.used = 0;
+  replay_ = {};
+}
+
+void StretchWalk::move_to(BlockGraph& graph) {
+  stack_.leave(*graph_);
+  walk_.at = graph.at(graph_->block(walk_.at).ip);
+  graph_ = &graph;
+}
+
+StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
+  n = 0;
+  for (;;) {
+    if (wants_more_) {
+      wants_more_ = false;
+      stuck_.offset = 0;
+      if (!fill()) {
+        if (stuck_.offset != 0) return Found::stuck;
+        if (why_ == WalkStop::used_all) return Found::end;
+        replay_.bit_ = walk_.bit;
+        replay_.tip_ = walk_.tip;
+        return get_stuck(why_);
+      }
+    }
+    replay_.bit_ = walk_.bit;
+    replay_.tip_ = walk_.tip;
+    while (replay_.tnt_ < lanes_.tnts && lanes_.tnt_at[replay_.tnt_].end <= replay_.bit_) ++replay_.tnt_;
+    why_ = walk_blocks(*graph_, memo_, lanes_, ret_compression_, walk_, stack_, out, n);
+    switch (why_) {
+      case WalkStop::out_full:
+        return Found::blocks;
+      case WalkStop::used_all:
+      case WalkStop::wants_tip:
+        // The lanes stay as they are until what was walked is read.
+        wants_more_ = true;
+        if (n != 0) return Found::blocks;
+        continue;
+      default:
+        return get_stuck(why_);
+    }
+  }
+}
+
+/// False when the stretch has no more, or (stuck_.offset set) when it cannot go on.
+bool StretchWalk::fill() {
+  if (lexer_->stop() == LaneLexer::Stop::full) {
+    const uint32_t whole = walk_.bit / 8 * 8;
+    lexer_->more(lanes_, walk_.bit, walk_.tip);
+    const uint32_t bit = walk_.bit - whole;
+    restart();
+    walk_.bit = bit;
+    return true;
+  }
+  return lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_) && cross_psb();
+}
+
+bool StretchWalk::cross_psb() {
+  const uint64_t psb = lexer_->offset();
+  const uint64_t ip = lexer_->cross_psb(lanes_);
+  if (ip != 0 && !can_be_at(ip)) {
+    stuck_ = {GapCause::desync, psb, ip, kNoBlock};
+    return false;
+  }
+  stack_.clear();
+  psb_ = psb;
+  restart();
+  return true;
+}
+
+/// Whether the walk may stand before ip now, when it has used all trace up to here.
+bool StretchWalk::can_be_at(uint64_t ip) const {
+  uint64_t ignored;
+  CircleGuard guard;
+  for (BlockId at = walk_.at;; at = graph_->next(at, true)) {
+    if (graph_->instructions_before(at, ip, &ignored)) return true;
+    if (kind_of(at) != BlockKind::jump && kind_of(at) != BlockKind::call) return false;
+    if (guard.is_circle(at)) return false;
+  }
+}
+
+StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {
+  const CodeBlock& b = graph_->block(walk_.at);
+  Replay now = replay_;
+  now.bit_ = walk_.bit;
+  now.tip_ = walk_.tip;
+  while (now.tnt_ < lanes_.tnts && lanes_.tnt_at[now.tnt_].end <= now.bit_) ++now.tnt_;
+  stuck_ = {GapCause::desync, now.next_offset(*this), b.last_ip(), kNoBlock};
+  if (kind_of(walk_.at) == BlockKind::stop) {
+    stuck_.cause = b.bad ? GapCause::desync : GapCause::image_missing;
+    stuck_.ip = b.behind();
+    if (b.count != 0) stuck_.ran = walk_.at;
+  } else if (why == WalkStop::unseen_call) {
+    stuck_.ran = walk_.at;
+  }
+  return Found::stuck;
+}
+
+bool StretchWalk::finish(std::vector<BlockId>& out, std::optional<BlockPart>& part) {
+  bool fits = true;
+  if (stretch_->how == StretchEnd::async_disabled)
+    fits = run_to(stretch_->end_ip, out, part);
+  else if (stretch_->how == StretchEnd::disabled)
+    fits = run_to_exit(stretch_->end_to, out);
+  else if (stretch_->how == StretchEnd::overflow)
+    stack_.clear();  // calls may have been lost
+  if (!fits) {
+    (void)get_stuck(WalkStop::used_all);
+    stuck_.offset = stretch_->end;
+  }
+  return fits;
+}
+
+/// Goes on without trace until before the instruction at ip. The first time that it is reached counts.
+bool StretchWalk::run_to(uint64_t ip, std::vector<BlockId>& out, std::optional<BlockPart>& part) {
+  CircleGuard guard;
+  for (;;) {
+    uint64_t last;
+    if (const auto n = graph_->instructions_before(walk_.at, ip, &last)) {
+      if (*n != 0) part = {graph_->block(walk_.at).ip, last, *n};
+      return true;
+    }
+    if (!step_free(guard, out)) return false;
+  }
+}
+
+/// Goes on without trace up to and with the branch that leaves the trace, for `to` when that is known.
+bool StretchWalk::run_to_exit(uint64_t to, std::vector<BlockId>& out) {
+  CircleGuard guard;
+  for (;;) {
+    const BlockKind kind = kind_of(walk_.at);
+    const bool leaves_for = to != 0 && graph_->block(walk_.at).target == to;
+    switch (kind) {
+      case BlockKind::ret:
+      case BlockKind::indirect:
+      case BlockKind::indirect_call:
+      case BlockKind::far:
+        break;
+      case BlockKind::branch:
+        if (!leaves_for) return false;
+        break;
+      case BlockKind::call:
+      case BlockKind::jump:
+        if (leaves_for) break;
+        if (!step_free(guard, out)) return false;
+        continue;
+      case BlockKind::stop:
+        return false;
+    }
+    if (kind == BlockKind::call || kind == BlockKind::indirect_call) stack_.push(walk_.at);
+    out.push_back(walk_.at);
+    return true;
+  }
+}
+
+bool StretchWalk::step_free(CircleGuard& guard, std::vector<BlockId>& out) {
+  const BlockKind kind = kind_of(walk_.at);
+  if ((kind != BlockKind::jump && kind != BlockKind::call) || guard.is_circle(walk_.at)) return false;
+  if (kind == BlockKind::call) stack_.push(walk_.at);
+  out.push_back(walk_.at);
+  walk_.at = graph_->next(walk_.at, true);
+  return true;
+}
+
+}  // namespace hindcast::decode
