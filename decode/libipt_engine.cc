@@ -48,7 +48,12 @@ class LibiptEngine final : public FlowDecoder {
  public:
   LibiptEngine(const PtTrace& trace, const pt_config& config, Resync resync, ImageSelector& images,
                std::shared_ptr<IptCode> code)
-      : trace_(trace), times_(trace.times), config_(config), resync_(resync), images_(images), code_cache_(std::move(code)) {
+      : trace_(trace),
+        times_(trace.times),
+        config_(config),
+        resync_(resync),
+        images_(images),
+        code_cache_(std::move(code)) {
     uint64_t begin = 0;
     for (uint64_t cut : trace_.cuts) {
       if (cut > begin) ranges_.push_back({begin, cut});
