@@ -23,10 +23,11 @@ class BlockGraphs {
       return recent_.front();
     }
     recent_.push_front(std::make_shared<BlockGraph>(code, bits));
-    size_t blocks = 0;
+    size_t blocks = 0, graphs = 0;
     for (auto it = recent_.begin(); it != recent_.end();) {
       blocks += (*it)->size();
-      it = it != recent_.begin() && blocks > BlockGraph::kMostBlocks ? recent_.erase(it) : std::next(it);
+      it = it != recent_.begin() && (blocks > BlockGraph::kMostBlocks || ++graphs > kMostGraphs) ? recent_.erase(it)
+                                                                                                 : std::next(it);
     }
     return recent_.front();
   }
@@ -34,6 +35,8 @@ class BlockGraphs {
   RunMemo& memo() { return memo_; }
 
  private:
+  static constexpr size_t kMostGraphs = 64;  // each holds its code, and a table even when it is small
+
   RunMemo memo_;
   std::list<std::shared_ptr<BlockGraph>> recent_;
 };

@@ -66,7 +66,7 @@ class FastEngine final : public FlowDecoder {
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
     if (s_ < all_.size() && psb < all_[s_].end) {
-      if (enter(psb)) resume_at_psb(psb);
+      if (enter(psb)) resume_at(psb);
       return;
     }
     s_ = s_ < all_.size() ? s_ + 1 : 0;
@@ -74,7 +74,7 @@ class FastEngine final : public FlowDecoder {
   }
 
  private:
-  enum class State : uint8_t { between, walking, libipt, done };
+  enum class State : uint8_t { between, walking, resuming, libipt, done };
 
   const Stretch& stretch() const { return all_[s_]; }
 
@@ -86,6 +86,9 @@ class FastEngine final : public FlowDecoder {
         break;
       case State::walking:
         walk();
+        break;
+      case State::resuming:
+        resume();
         break;
       case State::libipt:
         forward_libipt();
@@ -233,7 +236,7 @@ class FastEngine final : public FlowDecoder {
     if (psb < st.end) {
       gap(cause, at, psb, ip);
       last_psb_failed_ = psb;
-      resume_at_psb(psb);
+      resume_at(psb);
       return;
     }
     size_t next = s_ + 1;
@@ -248,11 +251,14 @@ class FastEngine final : public FlowDecoder {
     next_stretch();
   }
 
-  /// Goes on inside the stretch at one of its PSBs, whose FUP says where.
-  void resume_at_psb(uint64_t psb) {
-    sync_ = psb;
-    previous_ = psb;
-    if (!walk_.begin_at_psb(stretch(), *graph_, psb)) return fail(GapCause::desync, psb + 1, 0);
+  /// Goes on inside the stretch at one of its PSBs, whose FUP says where: in the next step, since any number of them may
+  /// say nothing.
+  void resume_at(uint64_t psb) {
+    sync_ = previous_ = psb;
+    state_ = State::resuming;
+  }
+  void resume() {
+    if (!walk_.begin_at_psb(stretch(), *graph_, sync_)) return fail(GapCause::desync, sync_ + 1, 0);
     state_ = State::walking;
   }
 

@@ -178,12 +178,15 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
 uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   lanes.bits = 0;
   lanes.tips = lanes.tnts = 0;
+  const uint64_t psb = at_;
   PacketReader reader(trace_);
-  reader.seek(at_);
+  reader.seek(psb);
   last_ip_.reset();
   uint64_t ip = 0;
   Packet p;
-  while (reader.next(p) == Step::ok && p.kind != Kind::psbend && !is_tnt(p.kind) && p.kind != Kind::tip) {
+  // Another PSB is one of its own: each byte is read once, however many there are.
+  while (reader.next(p) == Step::ok && p.kind != Kind::psbend && !is_tnt(p.kind) && p.kind != Kind::tip &&
+         (p.kind != Kind::psb || p.offset == psb)) {
     const uint64_t to = expand_ip(last_ip_, p);
     if (p.kind == Kind::fup) ip = to;
     at_ = reader.offset();

@@ -203,6 +203,13 @@ TEST_P(FlowEngine, OverflowThatEndsWithTracingOff) {
                                                        "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
+TEST_P(FlowEngine, AnyNumberOfPsbsThatSayNothingEnds) {
+  PtBytes t = psb_on(0x401014).tnt("N");  // no such return
+  for (int i = 0; i < 20000; ++i) t.psb();
+  Decode r(t);
+  EXPECT_FALSE(r.events().empty());
+}
+
 TEST_P(FlowEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
   Decode r(psb_on(0x401030).tnt("TTTT").fup(0x401030).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
   const Lines lines = r.lines();
