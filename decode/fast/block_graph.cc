@@ -10,33 +10,27 @@ namespace {
 
 constexpr size_t kFirstTable = size_t{1} << 12;
 
-uint32_t next_serial() {
-  static std::atomic<uint32_t> last{0};
-  uint32_t serial;
-  do serial = ++last & 0x7fffff;
-  while (serial == 0);
-  return serial;
+uint64_t next_serial() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
 }
 
-BlockKind kind_of_end(BlockEnd end) {
+SuperKind kind_of_end(BlockEnd end) {
   switch (end) {
+    case BlockEnd::cond_branch:
+      return SuperKind::branch;
+    case BlockEnd::near_ret:
+      return SuperKind::ret;
+    case BlockEnd::indirect_jump:
+    case BlockEnd::indirect_call:
+    case BlockEnd::far_transfer:
+      return SuperKind::tip;
     case BlockEnd::none:
     case BlockEnd::direct_jump:
-      return BlockKind::jump;
-    case BlockEnd::cond_branch:
-      return BlockKind::branch;
     case BlockEnd::direct_call:
-      return BlockKind::call;
-    case BlockEnd::indirect_jump:
-      return BlockKind::indirect;
-    case BlockEnd::indirect_call:
-      return BlockKind::indirect_call;
-    case BlockEnd::near_ret:
-      return BlockKind::ret;
-    case BlockEnd::far_transfer:
-      return BlockKind::far;
+      break;
   }
-  return BlockKind::stop;
+  return SuperKind::dead;
 }
 
 /// Code bytes in order, read in pieces: most blocks need one.
@@ -76,80 +70,143 @@ BlockGraph::BlockGraph(std::shared_ptr<const CodeImage> code, int bits)
       bits_(bits),
       serial_(next_serial()),
       next_(1),
+      push_(1),
       blocks_(1),
       table_(kFirstTable, kNoBlock) {}
 
 size_t BlockGraph::slot_of(uint64_t ip) const {
   const size_t mask = table_.size() - 1;
   size_t slot = (ip * 0x9e3779b97f4a7c15u >> 32) & mask;
-  while (table_[slot] != kNoBlock && block(table_[slot]).ip != ip) slot = (slot + 1) & mask;
+  while (table_[slot] != kNoBlock && block(index_of(table_[slot])).ip != ip) slot = (slot + 1) & mask;
   return slot;
 }
 
-BlockId BlockGraph::at(uint64_t ip) {
-  const BlockId known = table_[slot_of(ip)];
-  return known != kNoBlock ? known : build(ip);
+BlockId BlockGraph::find(uint64_t ip) {
+  superblocks_.clear();
+  superblocks_.push_back(static_cast<uint32_t>(blocks_.size()));
+  add_superblock(ip);
+  // push() says where calls return to, and those superblocks have calls, too.
+  for (auto i = superblocks_.front(); i < blocks_.size() && superblocks_.size() < kMostAtOnce && !full(); ++i) {
+    const uint64_t to = block(i).behind();
+    if (!block(i).calls() || table_[slot_of(to)] != kNoBlock) continue;
+    superblocks_.push_back(static_cast<uint32_t>(blocks_.size()));
+    add_superblock(to);
+  }
+  // Each superblock flows into ones that were there before it.
+  superblocks_.push_back(static_cast<uint32_t>(blocks_.size()));
+  for (size_t s = 0; s + 1 < superblocks_.size(); ++s) fill_pushes(superblocks_[s], superblocks_[s + 1]);
+  return table_[slot_of(ip)];
 }
 
-BlockId BlockGraph::build(uint64_t ip) {
-  if (2 * blocks_.size() >= table_.size()) grow_table();
-  CodeBlock b;
-  b.ip = ip;
-  BlockKind kind = BlockKind::jump;
-  CodeReader code(*code_, ip);
-  uint64_t at = ip;
-  for (;;) {
-    const ByteSpan bytes = code.at(at);
-    const X86Insn i = decode_x86(bytes, Ip(at), bits_);
-    if (i.length == 0) {
-      kind = BlockKind::stop;
-      b.bad = bytes.size() >= 15;  // else code that is not known may complete it
-      break;
-    }
-    ++b.count;
-    b.last = static_cast<uint32_t>(at - ip);
-    b.length = i.length;
-    b.end = i.end;
-    if (i.end != BlockEnd::none) {
-      kind = kind_of_end(i.end);
-      b.target = i.target;
-      // What pushes an address only to read it is no call to return from: the CPU does not keep it (SDM Vol. 3C, "RET
-      // Compression").
-      if (i.end == BlockEnd::direct_call && i.target == at + i.length) kind = BlockKind::jump;
-      break;
-    }
-    at += i.length;
-    if (b.count == kMostInstructions) {
-      b.target = at;
+/// Appends blocks from ip up to the end of the superblock or to a block that is known, and gives each its id.
+void BlockGraph::add_superblock(uint64_t ip) {
+  const size_t first = blocks_.size();
+  BlockId end = kNoBlock;  // of what was known
+  bool circle = false;
+  for (uint64_t at = ip;;) {
+    const auto index = static_cast<uint32_t>(blocks_.size());
+    while (4 * (blocks_.size() + 1) >= 3 * table_.size()) grow_table();
+    blocks_.push_back(disassemble(at));
+    next_.emplace_back();
+    push_.emplace_back();
+    table_[slot_of(at)] = make_id(index, 0, SuperKind::none);
+    if (!blocks_[index].flows() || index - first + 1 == kMostAtOnce) break;
+    at = blocks_[index].target;
+    if (const BlockId known = table_[slot_of(at)]; known != kNoBlock) {
+      circle = kind_of(known) == SuperKind::none;
+      end = known;
       break;
     }
   }
-  const auto id = static_cast<BlockId>(blocks_.size() << 3 | static_cast<BlockId>(kind));
-  blocks_.push_back(b);
-  next_.push_back({kNoBlock, kNoBlock});
-  table_[slot_of(ip)] = id;
-  return id;
+
+  for (size_t i = blocks_.size(); i-- > first;) {
+    CodeBlock& b = blocks_[i];
+    BlockId onward = i + 1 < blocks_.size() ? table_[slot_of(blocks_[i + 1].ip)] : end;
+    unsigned calls = b.calls();
+    SuperKind kind = b.stops ? SuperKind::dead : kind_of_end(b.end);
+    uint64_t through = b.count;
+    if (b.flows()) {
+      if (circle)
+        onward = i + 1 < blocks_.size() ? onward : kNoBlock;
+      else if (onward == kNoBlock || calls + calls_of(onward) > kMostCalls)
+        kind = SuperKind::cut, onward = kNoBlock;
+      else
+        kind = kind_of(onward);
+      if (onward != kNoBlock) {
+        b.onward = index_of(onward);
+        calls = std::min(calls + calls_of(onward), kMostCalls);
+        through += blocks_[b.onward].through;
+      }
+    }
+    b.through = static_cast<uint32_t>(std::min<uint64_t>(through, 0xffffffffu));
+    table_[slot_of(b.ip)] = make_id(static_cast<uint32_t>(i), calls, kind);
+  }
+}
+
+/// Of the blocks of one superblock, when those that it flows into are filled.
+void BlockGraph::fill_pushes(uint32_t from, uint32_t to) {
+  for (uint32_t i = to; i-- > from;) {
+    const CodeBlock& b = blocks_[i];
+    Pair& push = push_[i];
+    if (b.onward != 0) push = push_[b.onward];
+    if (!b.calls()) continue;
+    push[1] = push[0];
+    const BlockId known = table_[slot_of(b.behind())];
+    push[0] = known != kNoBlock ? known : make_id(i, 0, SuperKind::pending);
+  }
+}
+
+CodeBlock BlockGraph::disassemble(uint64_t ip) const {
+  CodeBlock b;
+  b.ip = ip;
+  CodeReader code(*code_, ip);
+  for (uint64_t at = ip;;) {
+    const ByteSpan bytes = code.at(at);
+    const X86Insn i = decode_x86(bytes, Ip(at), bits_);
+    if (i.length == 0) {
+      b.stops = true;
+      b.bad = bytes.size() >= 15;  // else code that is not known may complete it
+      return b;
+    }
+    ++b.count;
+    b.last = static_cast<uint16_t>(at - ip);
+    b.length = i.length;
+    b.end = i.end;
+    b.target = i.target;
+    if (i.end != BlockEnd::none) return b;
+    at += i.length;
+    if (b.count == kMostInstructions) {
+      b.target = at;
+      return b;
+    }
+  }
 }
 
 void BlockGraph::grow_table() {
   const std::vector<BlockId> old = std::exchange(table_, std::vector<BlockId>(table_.size() * 2, kNoBlock));
   for (const BlockId id : old)
-    if (id != kNoBlock) table_[slot_of(block(id).ip)] = id;
+    if (id != kNoBlock) table_[slot_of(block(index_of(id)).ip)] = id;
+}
+
+const CodeBlock& BlockGraph::last_block(BlockId id) const {
+  uint32_t i = index_of(id);
+  while (blocks_[i].onward != 0) i = blocks_[i].onward;
+  return blocks_[i];
 }
 
 BlockId BlockGraph::find_next(BlockId id, bool taken) {
-  const CodeBlock& b = block(id);
-  const BlockId n = at(taken ? b.target : b.behind());
-  next_[index_of(id)][taken] = n;
-  return n;
+  const CodeBlock& b = last_block(id);
+  const BlockId next = at(taken ? b.target : b.behind());
+  next_[index_of(id)][taken] = next;
+  return next;
 }
 
-std::optional<uint32_t> BlockGraph::instructions_before(BlockId id, uint64_t ip, uint64_t* last_ip) const {
-  const CodeBlock& b = block(id);
+std::optional<uint32_t> BlockGraph::instructions_before(uint32_t index, uint64_t ip, uint64_t* last_ip) const {
+  const CodeBlock& b = block(index);
   *last_ip = 0;
   if (ip < b.ip || (b.count == 0 ? ip != b.ip : ip >= b.behind())) {
     // Where known code ends: the instruction behind it is the one that was interrupted.
-    if (kind_of(id) == BlockKind::stop && b.count != 0 && ip == b.behind()) {
+    if (b.stops && b.count != 0 && ip == b.behind()) {
       *last_ip = b.last_ip();
       return b.count;
     }

@@ -1,19 +1,17 @@
-// The block graph of one code image: blocks found as they are met, each disassembled once, with its successors in an array.
+// The block graph of one code image: blocks found as they are met, each disassembled once.
 //
-// A block id carries its kind, so a walk knows what to do next without a look at the block:
+// A block is a run of instructions up to a branch. A superblock is a block and those that follow it without using trace: over
+// direct jumps, into direct calls. It belongs to its first block, so every block begins one. Its id says how it ends, so a
+// walk knows what it needs next while it loads the rest:
 //
-//   id = index << 3 | kind          next_[index] = {not taken, taken}; 0: not looked up yet
+//   id = index of the first block << 5 | calls inside << 3 | kind
 //
-// kind             ended by                                          next block
-//   branch         Jcc, LOOPcc, JrCXZ                                one TNT bit chooses from next
-//   jump           direct jump, CALL to what follows it, a cut of a  next[1]
-//                  very long run
-//   call           direct call                                       next[1]; next[0] is where it returns to
-//   indirect       indirect jump                                     a TIP; next[0] is the last target
-//   indirect_call  indirect call                                     a TIP; next[0] is where it returns to
-//   ret            near RET                                          a TNT bit and the return stack, or a TIP
-//   far            SYSCALL, IRET, INT n, far branches                a TIP, or tracing ends
-//   stop           no known code behind it                           none
+// kind      ended by                                                  what follows
+//   branch  Jcc, LOOPcc, JrCXZ                                        next()[index][TNT bit]
+//   ret     near RET                                                  the return stack and a TNT bit, or a TIP
+//   tip     indirect jump or call, SYSCALL, IRET, INT n, far branch   a TIP
+//   cut     more than two calls, or very many blocks                  next()[index][1]
+//   dead    no known code behind it, or a circle without trace        nothing
 #pragma once
 
 #include <array>
@@ -26,84 +24,109 @@
 
 namespace hindcast::decode {
 
-enum class BlockKind : uint8_t { branch, jump, call, indirect, indirect_call, ret, far, stop };
+enum class SuperKind : uint8_t {
+  none,  // kNoBlock
+  branch,
+  ret,
+  tip,
+  cut,
+  dead,
+  // On the return stack only:
+  pending,  // where the call at the end of block `index` returns to
+  foreign,  // an address that the stack keeps
+};
 
+/// Of a superblock.
 using BlockId = uint32_t;
 inline constexpr BlockId kNoBlock = 0;
 
-constexpr BlockKind kind_of(BlockId id) { return static_cast<BlockKind>(id & 7); }
-constexpr size_t index_of(BlockId id) { return id >> 3; }
+constexpr SuperKind kind_of(BlockId id) { return static_cast<SuperKind>(id & 7); }
+constexpr unsigned calls_of(BlockId id) { return id >> 3 & 3; }
+constexpr uint32_t index_of(BlockId id) { return id >> 5; }
+constexpr BlockId make_id(uint32_t index, unsigned calls, SuperKind kind) {
+  return index << 5 | calls << 3 | static_cast<BlockId>(kind);
+}
 
 struct CodeBlock {
   uint64_t ip = 0;
-  uint64_t target = 0;  // branch, jump, call: where a taken one goes
-  uint32_t count = 0;   // instructions; 0: there is no code at ip (kind stop)
-  uint32_t last = 0;    // offset of the last instruction from ip
-  uint8_t length = 0;   // of the last instruction
+  uint64_t target = 0;   // direct branches: where a taken one goes; a cut run: behind()
+  uint32_t onward = 0;   // index of the block that follows in the superblock; 0: it ends here
+  uint32_t through = 0;  // instructions of the superblock that begins here
+  uint16_t count = 0;    // instructions; 0: there is no code at ip
+  uint16_t last = 0;     // offset of the last instruction from ip
+  uint8_t length = 0;    // of the last instruction
   BlockEnd end = BlockEnd::none;
-  bool bad = false;  // stop: the bytes behind it are no instruction (else: none are known)
+  bool stops = false;  // no known code behind it
+  bool bad = false;    // it stops because the bytes behind it are no instruction (else: none are known)
 
   uint64_t last_ip() const { return ip + last; }
   uint64_t behind() const { return ip + last + length; }
+  /// Goes on without trace.
+  bool flows() const {
+    return !stops && (end == BlockEnd::none || end == BlockEnd::direct_jump || end == BlockEnd::direct_call);
+  }
+  /// What pushes an address only to read it is no call to return from: the CPU does not keep it (SDM Vol. 3C, "RET
+  /// Compression").
+  bool calls() const { return end == BlockEnd::indirect_call || (end == BlockEnd::direct_call && target != behind()); }
 };
+static_assert(sizeof(CodeBlock) == 32);
 
-/// Grows as it is asked; what it knows stays true. One thread at a time. Memory: at most kMostBlocks times 64 bytes; full()
-/// says that it is there, and whoever holds ids throws all of them away with the graph.
+/// Grows as it is asked; what it knows stays true. One thread at a time. Memory: kMostBlocks, and what one look-up adds, of 64
+/// bytes at most each; full() says that they are there, and whoever holds ids throws all of them away with the graph.
 class BlockGraph {
  public:
+  using Pair = std::array<BlockId, 2>;
+  static constexpr unsigned kMostCalls = 2;  // inside a superblock
   static constexpr size_t kMostBlocks = size_t{1} << 22;
-  static constexpr uint32_t kMostInstructions = 1 << 16;  // of a block; longer runs are cut into several
+  static constexpr unsigned kMostInstructions = 256;  // of a block; longer runs are several
+  /// New blocks of a superblock, and superblocks that a look-up finds because calls return to them. Beyond it is cut.
+  static constexpr unsigned kMostAtOnce = 4096;
 
   BlockGraph(std::shared_ptr<const CodeImage> code, int bits);
 
-  /// The block that begins at ip. O(1) when it is known, else it is disassembled.
-  BlockId at(uint64_t ip);
-  const CodeBlock& block(BlockId id) const { return blocks_[index_of(id)]; }
+  /// The superblock that begins at ip. O(1) when it is known, else it is disassembled, and what its calls return to.
+  BlockId at(uint64_t ip) {
+    const BlockId known = table_[slot_of(ip)];
+    return known != kNoBlock ? known : find(ip);
+  }
+  /// What follows a branch (taken or not) or a cut (taken), looked up and remembered.
+  BlockId find_next(BlockId id, bool taken);
 
-  // Successors: at() of what the block says, remembered.
-  BlockId next(BlockId id, bool taken) {
-    const BlockId n = next_[index_of(id)][taken];
-    return n != kNoBlock ? n : find_next(id, taken);
-  }
-  /// Of call and indirect_call: the block that it returns to.
-  BlockId return_of(BlockId id) {
-    const BlockId n = next_[index_of(id)][0];
-    return n != kNoBlock ? n : find_next(id, false);
-  }
-  /// Of a TIP behind an indirect branch.
-  BlockId target(BlockId id, uint64_t ip) {
-    if (kind_of(id) != BlockKind::indirect) return at(ip);
-    BlockId& last = next_[index_of(id)][0];
-    if (last == kNoBlock || block(last).ip != ip) {
-      const BlockId n = at(ip);
-      next_[index_of(id)][0] = n;
-      return n;
-    }
-    return last;
-  }
+  const CodeBlock& block(uint32_t index) const { return blocks_[index]; }
+  const CodeBlock& last_block(BlockId id) const;
+  // By index, until the next call that may add to them:
+  /// What follows a branch, {not taken, taken}, or a cut, {-, next}. kNoBlock: not looked up yet.
+  const Pair* next() const { return next_.data(); }
+  /// Where the calls inside return to, oldest first.
+  const Pair* push() const { return push_.data(); }
+  /// The block behind one that flows(): its superblock may end in front of it.
+  uint32_t after(uint32_t index) { return index_of(at(blocks_[index].target)); }
 
   /// How many instructions of the block come before ip; nothing when none of them begins there. ip == block.ip: 0.
-  std::optional<uint32_t> instructions_before(BlockId id, uint64_t ip, uint64_t* last_ip) const;
+  std::optional<uint32_t> instructions_before(uint32_t index, uint64_t ip, uint64_t* last_ip) const;
 
   size_t size() const { return blocks_.size(); }
   bool full() const { return blocks_.size() >= kMostBlocks; }
   const std::shared_ptr<const CodeImage>& code() const { return code_; }
   int bits() const { return bits_; }
-  /// 23 bits, not 0; the same for graphs only when 8 million were made in between.
-  uint32_t serial() const { return serial_; }
+  /// No other graph of this process has it. Not 0.
+  uint64_t serial() const { return serial_; }
 
  private:
-  BlockId find_next(BlockId id, bool taken);
-  BlockId build(uint64_t ip);
+  BlockId find(uint64_t ip);
+  void add_superblock(uint64_t ip);
+  CodeBlock disassemble(uint64_t ip) const;
+  void fill_pushes(uint32_t from, uint32_t to);
   void grow_table();
   size_t slot_of(uint64_t ip) const;
 
   std::shared_ptr<const CodeImage> code_;
   int bits_;
-  uint32_t serial_;
-  std::vector<std::array<BlockId, 2>> next_;
-  std::vector<CodeBlock> blocks_;  // [0] is none
-  std::vector<BlockId> table_;     // open addressing by ip; a power of two
+  uint64_t serial_;
+  std::vector<Pair> next_, push_;
+  std::vector<CodeBlock> blocks_;      // [0] is none
+  std::vector<BlockId> table_;         // open addressing by ip; a power of two
+  std::vector<uint32_t> superblocks_;  // of one find(): where they begin
 };
 
 }  // namespace hindcast::decode

@@ -54,7 +54,7 @@ class FastEngine final : public FlowDecoder {
 
   void seek(uint64_t offset) override {
     ready_.clear();
-    taken_ = written_ = walked_ = 0;
+    taken_ = written_ = walked_ = inside_ = 0;
     stopped_.reset();
     held_.reset();
     last_time_ = {Tsc::min(), Tsc::min()};
@@ -199,7 +199,7 @@ class FastEngine final : public FlowDecoder {
     std::optional<BlockPart> part;
     tail_.clear();
     const bool fits = walk_.finish(tail_, part);
-    for (const BlockId id : tail_) emit_block(id);
+    for (const uint32_t index : tail_) emit_block(index);
     if (part) emit_part(*part);
     if (!fits) return get_stuck();
     if (st.how == StretchEnd::async_disabled) end_event(EventKind::async_disabled, st.end_ip, st.end_to);
@@ -220,7 +220,8 @@ class FastEngine final : public FlowDecoder {
   // ---- errors
   void get_stuck() {
     const StretchWalk::Stuck& stuck = walk_.stuck();
-    if (stuck.ran != kNoBlock) emit_block(stuck.ran);
+    for (uint32_t i = index_of(stuck.entered); i != 0; i = graph_->block(i).onward)
+      if (graph_->block(i).onward != 0 || stuck.to_its_end) emit_block(i);
     fail(stuck.cause, stuck.offset, stuck.ip);
   }
 
@@ -302,22 +303,29 @@ class FastEngine final : public FlowDecoder {
   /// Turns walked ids into events, taking the lanes once more to see which packet each belongs to. How many events.
   size_t write_down(std::span<Event> out) {
     size_t n = 0;
-    for (; written_ < walked_ && n < out.size(); ++written_) {
+    while (written_ < walked_ && n < out.size()) {
       const BlockId id = ids_[written_];
-      next_ = replay_.next_offset(walk_);
-      // What no branch ends goes on in the block that follows.
-      if (block(id, out[n]))
-        ++n;
-      else
-        held_ = out[n];
+      if (inside_ == 0) {
+        inside_ = index_of(id);
+        next_ = replay_.next_offset(walk_);
+      }
+      for (; inside_ != 0 && n < out.size(); inside_ = graph_->block(inside_).onward) {
+        // What no branch ends goes on in the block that follows.
+        if (block(inside_, out[n]))
+          ++n;
+        else
+          held_ = out[n];
+      }
+      if (inside_ != 0) break;
       if (const auto used = replay_.pass(walk_, id)) previous_ = *used;
+      ++written_;
     }
     return n;
   }
 
-  void emit_block(BlockId id) {
+  void emit_block(uint32_t index) {
     Event e;
-    if (block(id, e))
+    if (block(index, e))
       ready_.push_back(e);
     else
       held_ = e;
@@ -329,8 +337,8 @@ class FastEngine final : public FlowDecoder {
   }
 
   /// False when no branch ends it.
-  bool block(BlockId id, Event& e) {
-    const CodeBlock& b = graph_->block(id);
+  bool block(uint32_t index, Event& e) {
+    const CodeBlock& b = graph_->block(index);
     part({b.ip, b.last_ip(), b.count}, e);
     e.end = b.end;
     return b.end != BlockEnd::none;
@@ -443,8 +451,9 @@ class FastEngine final : public FlowDecoder {
   StretchWalk walk_;
   StretchWalk::Replay replay_;
   std::array<BlockId, kBatch> ids_;
-  std::vector<BlockId> tail_;                  // of a stretch's end
+  std::vector<uint32_t> tail_;                 // blocks of a stretch's end
   size_t walked_ = 0, written_ = 0;            // of ids_: how many there are, and how many became events
+  uint32_t inside_ = 0;                        // the next block of ids_[written_]; 0: its first
   std::optional<StretchWalk::Found> stopped_;  // why the walk stopped behind them
 
   uint64_t libipt_from_ = 0, libipt_until_ = 0;

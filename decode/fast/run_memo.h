@@ -1,8 +1,10 @@
-// Runs of blocks that were walked before: from a block and the next eight TNT bits to the ids that follow, written at once.
+// Runs of superblocks that were walked before: from a superblock and the next TNT bits to the ids that follow, written at once.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -10,54 +12,79 @@
 
 namespace hindcast::decode {
 
-/// One cache line. What a run holds depends on its key alone, so it never has to be forgotten, only overwritten.
+/// One cache line. What a run holds depends on its key alone.
 struct alignas(64) Run {
-  static constexpr size_t kMostBlocks = 12;
+  static constexpr unsigned kMostBits = 8;
+  static constexpr unsigned kMostIds = 8;
+  static constexpr unsigned kMostPushes = 4;
+  /// What comes behind it.
+  enum class End : uint8_t {
+    next,  // the superblock `next`
+    ret,   // the newest entry of the return stack, which goes
+    tip,   // where the next TIP leads
+  };
 
   uint64_t key = 0;  // 0: none
   BlockId next = kNoBlock;
-  uint8_t bits = 0;     // used: 1 to 8
-  uint8_t blocks = 0;   // 1 to kMostBlocks
-  uint16_t pushes = 0;  // bit i: ids[i] is a call that does not return inside the run
-  std::array<BlockId, kMostBlocks> ids{};
+  uint8_t bits = 0;    // used
+  uint8_t count = 0;   // of ids; 0: there is no run with this key
+  uint8_t pushes = 0;  // onto the return stack, oldest first
+  End end = End::next;
+  std::array<BlockId, kMostIds> ids{};
+  std::array<BlockId, kMostPushes> push{};
 };
 static_assert(sizeof(Run) == 64);
 
 /// A table of 2 MiB that knows whether it is worth asking: code whose branches look like chance finds nothing in it.
 class RunMemo {
  public:
-  /// A run begins at a conditional branch and uses a bit of `bits` (8 of them, the oldest highest) for each one, and with
-  /// ret_compression for each return to a call inside the run. It ends behind the last bit, or in front of a block that needs
-  /// anything else. nullptr: not worth asking now.
-  const Run* find(BlockGraph& graph, BlockId at, uint8_t bits, bool ret_compression) {
-    if (resting_ != 0) {
-      --resting_;
-      return nullptr;
-    }
-    const uint64_t key = uint64_t{ret_compression} << 63 | uint64_t{graph.serial()} << 40 | uint64_t{bits} << 32 | at;
-    Run& run = runs_[key * 0x9e3779b97f4a7c15u >> (64 - kLog2Runs)];
-    if (++asked_ == kTrial) judge();
-    if (run.key != key) {
-      ++missed_;
-      build(graph, at, bits, ret_compression, run);
-      run.key = key;
-    }
-    return &run;
+  /// Before a graph is walked.
+  void use(const BlockGraph& graph) {
+    if (graph.serial() != serial_) set_graph(graph.serial());
   }
+
+  /// Of a superblock, the bits that come before the next TIP (the oldest highest; `before` of them, 8 when there are more) and
+  /// how near RETs are sent.
+  uint64_t key(bool ret_compression, BlockId at, uint8_t bits, unsigned before) const {
+    const uint32_t rest = uint32_t{tag_} << 16 | uint32_t{ret_compression} << 15 | before << 8 | bits;
+    return uint64_t{rest} << 32 | at;
+  }
+  Run& slot(uint64_t key) { return runs_[key * 0x9e3779b97f4a7c15u >> (64 - kLog2Runs)]; }
+
+  /// Fills a slot. May add to the graph.
+  static void build(BlockGraph& graph, bool ret_compression, BlockId at, uint8_t bits, unsigned before, Run& run);
+
+  /// To be told when a run was asked for and not there. False: not worth asking for a while.
+  bool missed() {
+    ++missed_;
+    return resting_ == 0;
+  }
+  /// To be told now and then of the ids that were written since.
+  void wrote(uint64_t ids) {
+    if (resting_ != 0) {
+      resting_ -= std::min(resting_, ids);
+      return;
+    }
+    written_ += ids;
+    if (written_ < kTrial) return;
+    if (missed_ > written_ / kIdsPerMiss && !std::exchange(young_, false)) resting_ = kRest;
+    written_ = missed_ = 0;
+  }
+  bool resting() const { return resting_ != 0; }
 
  private:
   static constexpr unsigned kLog2Runs = 15;
-  static constexpr uint32_t kTrial = 1 << 13;  // questions between two looks at how many were answered
-  static constexpr uint32_t kRest = 1 << 17;
+  static constexpr uint64_t kTrial = 1 << 16;  // ids between two judgements
+  static constexpr uint64_t kRest = 1 << 20;
+  static constexpr uint64_t kIdsPerMiss = 20;  // a run that has to be made costs about what it saves in so many
 
-  void judge() {
-    if (missed_ > kTrial / 3 && !std::exchange(young_, false)) resting_ = kRest;
-    asked_ = missed_ = 0;
-  }
-  static void build(BlockGraph& graph, BlockId at, uint8_t bits, bool ret_compression, Run& run);
+  void set_graph(uint64_t serial);
 
+  uint64_t serial_ = 0;
+  uint16_t tag_ = 0;                             // what stands for it in keys
+  std::unordered_map<uint64_t, uint16_t> tags_;  // of all graphs since the runs were forgotten last
   std::vector<Run> runs_ = std::vector<Run>(size_t{1} << kLog2Runs);
-  uint32_t asked_ = 0, missed_ = 0, resting_ = 0;
+  uint64_t written_ = 0, missed_ = 0, resting_ = 0;
   bool young_ = true;  // the first questions cannot be answered
 };
 

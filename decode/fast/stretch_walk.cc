@@ -31,6 +31,7 @@ void StretchWalk::start(const Stretch& stretch, BlockGraph& graph) {
   graph_ = &graph;
   lanes_.bits = 0;
   lanes_.tips = lanes_.tnts = 0;
+  targets_.assign(1, kNoBlock);
   wants_more_ = false;
   psb_ = 0;
   restart();
@@ -46,8 +47,9 @@ void StretchWalk::restart() {
 
 void StretchWalk::move_to(BlockGraph& graph) {
   stack_.leave(*graph_);
-  walk_.at = graph.at(graph_->block(walk_.at).ip);
+  walk_.at = graph.at(graph_->block(index_of(walk_.at)).ip);
   graph_ = &graph;
+  find_targets(0);
 }
 
 StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
@@ -67,7 +69,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
     replay_.bit_ = walk_.bit;
     replay_.tip_ = walk_.tip;
     while (replay_.tnt_ < lanes_.tnts && lanes_.tnt_at[replay_.tnt_].end <= replay_.bit_) ++replay_.tnt_;
-    why_ = walk_blocks(*graph_, memo_, lanes_, ret_compression_, walk_, stack_, out, n);
+    why_ = walk_blocks(*graph_, memo_, lanes_, targets_, ret_compression_, walk_, stack_, out, n);
     switch (why_) {
       case WalkStop::out_full:
         return Found::blocks;
@@ -89,6 +91,8 @@ bool StretchWalk::fill() {
     const uint32_t whole = walk_.bit / 8 * 8;
     lexer_->more(lanes_, walk_.bit, walk_.tip);
     const uint32_t bit = walk_.bit - whole;
+    targets_.erase(targets_.begin(), targets_.begin() + static_cast<ptrdiff_t>(walk_.tip));
+    find_targets(targets_.size() - 1);
     restart();
     walk_.bit = bit;
     return true;
@@ -100,44 +104,45 @@ bool StretchWalk::cross_psb() {
   const uint64_t psb = lexer_->offset();
   const uint64_t ip = lexer_->cross_psb(lanes_);
   if (ip != 0 && !can_be_at(ip)) {
-    stuck_ = {GapCause::desync, psb, ip, kNoBlock};
+    stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
     return false;
   }
   stack_.clear();
+  targets_.assign(1, kNoBlock);
   psb_ = psb;
   restart();
   return true;
+}
+
+/// All TIPs at once: unlike on the way, one look-up does not wait for another. `known` of them are there.
+void StretchWalk::find_targets(size_t known) {
+  targets_.resize(lanes_.tips + 1);
+  for (size_t i = known; i < lanes_.tips; ++i) targets_[i] = graph_->at(lanes_.tip[i]);
+  targets_[lanes_.tips] = kNoBlock;
 }
 
 /// Whether the walk may stand before ip now, when it has used all trace up to here.
 bool StretchWalk::can_be_at(uint64_t ip) const {
   uint64_t ignored;
   CircleGuard guard;
-  for (BlockId at = walk_.at;; at = graph_->next(at, true)) {
+  for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
     if (graph_->instructions_before(at, ip, &ignored)) return true;
-    if (kind_of(at) != BlockKind::jump && kind_of(at) != BlockKind::call) return false;
-    if (guard.is_circle(at)) return false;
+    if (!graph_->block(at).flows() || guard.is_circle(at)) return false;
   }
 }
 
 StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {
-  const CodeBlock& b = graph_->block(walk_.at);
+  const CodeBlock& b = graph_->last_block(walk_.at);
   Replay now = replay_;
   now.bit_ = walk_.bit;
   now.tip_ = walk_.tip;
   while (now.tnt_ < lanes_.tnts && lanes_.tnt_at[now.tnt_].end <= now.bit_) ++now.tnt_;
-  stuck_ = {GapCause::desync, now.next_offset(*this), b.last_ip(), kNoBlock};
-  if (kind_of(walk_.at) == BlockKind::stop) {
-    stuck_.cause = b.bad ? GapCause::desync : GapCause::image_missing;
-    stuck_.ip = b.behind();
-    if (b.count != 0) stuck_.ran = walk_.at;
-  } else if (why == WalkStop::unseen_call) {
-    stuck_.ran = walk_.at;
-  }
+  stuck_ = {GapCause::desync, now.next_offset(*this), b.last_ip(), walk_.at, why == WalkStop::unseen_call};
+  if (b.stops) stop_at(walk_.at);
   return Found::stuck;
 }
 
-bool StretchWalk::finish(std::vector<BlockId>& out, std::optional<BlockPart>& part) {
+bool StretchWalk::finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   bool fits = true;
   if (stretch_->how == StretchEnd::async_disabled)
     fits = run_to(stretch_->end_ip, out, part);
@@ -145,62 +150,56 @@ bool StretchWalk::finish(std::vector<BlockId>& out, std::optional<BlockPart>& pa
     fits = run_to_exit(stretch_->end_to, out);
   else if (stretch_->how == StretchEnd::overflow)
     stack_.clear();  // calls may have been lost
-  if (!fits) {
-    (void)get_stuck(WalkStop::used_all);
-    stuck_.offset = stretch_->end;
-  }
   return fits;
 }
 
+/// Always false.
+bool StretchWalk::does_not_fit(uint32_t at) {
+  const CodeBlock& b = graph_->block(at);
+  stuck_ = {GapCause::desync, stretch_->end, b.last_ip(), kNoBlock, false};
+  if (b.stops) stop_at(graph_->at(b.ip));
+  return false;
+}
+
+/// Where the last block of a superblock has no known code behind it.
+void StretchWalk::stop_at(BlockId id) {
+  const CodeBlock& b = graph_->last_block(id);
+  stuck_.cause = b.bad ? GapCause::desync : GapCause::image_missing;
+  stuck_.ip = b.behind();
+  stuck_.entered = id;
+  stuck_.to_its_end = b.count != 0;
+}
+
 /// Goes on without trace until before the instruction at ip. The first time that it is reached counts.
-bool StretchWalk::run_to(uint64_t ip, std::vector<BlockId>& out, std::optional<BlockPart>& part) {
+bool StretchWalk::run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   CircleGuard guard;
-  for (;;) {
+  for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
     uint64_t last;
-    if (const auto n = graph_->instructions_before(walk_.at, ip, &last)) {
-      if (*n != 0) part = {graph_->block(walk_.at).ip, last, *n};
+    if (const auto n = graph_->instructions_before(at, ip, &last)) {
+      if (*n != 0) part = {graph_->block(at).ip, last, *n};
       return true;
     }
-    if (!step_free(guard, out)) return false;
+    if (!graph_->block(at).flows() || guard.is_circle(at)) return does_not_fit(at);
+    ran_free(at, out);
   }
 }
 
 /// Goes on without trace up to and with the branch that leaves the trace, for `to` when that is known.
-bool StretchWalk::run_to_exit(uint64_t to, std::vector<BlockId>& out) {
+bool StretchWalk::run_to_exit(uint64_t to, std::vector<uint32_t>& out) {
   CircleGuard guard;
-  for (;;) {
-    const BlockKind kind = kind_of(walk_.at);
-    const bool leaves_for = to != 0 && graph_->block(walk_.at).target == to;
-    switch (kind) {
-      case BlockKind::ret:
-      case BlockKind::indirect:
-      case BlockKind::indirect_call:
-      case BlockKind::far:
-        break;
-      case BlockKind::branch:
-        if (!leaves_for) return false;
-        break;
-      case BlockKind::call:
-      case BlockKind::jump:
-        if (leaves_for) break;
-        if (!step_free(guard, out)) return false;
-        continue;
-      case BlockKind::stop:
-        return false;
-    }
-    if (kind == BlockKind::call || kind == BlockKind::indirect_call) stack_.push(walk_.at);
-    out.push_back(walk_.at);
-    return true;
+  for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
+    const CodeBlock& b = graph_->block(at);
+    const bool leaves_for = to != 0 && b.target == to && b.end != BlockEnd::none;
+    const bool may_leave = b.flows() || b.end == BlockEnd::cond_branch ? leaves_for : !b.stops;
+    if (!may_leave && (!b.flows() || guard.is_circle(at))) return does_not_fit(at);
+    ran_free(at, out);
+    if (may_leave) return true;
   }
 }
 
-bool StretchWalk::step_free(CircleGuard& guard, std::vector<BlockId>& out) {
-  const BlockKind kind = kind_of(walk_.at);
-  if ((kind != BlockKind::jump && kind != BlockKind::call) || guard.is_circle(walk_.at)) return false;
-  if (kind == BlockKind::call) stack_.push(walk_.at);
-  out.push_back(walk_.at);
-  walk_.at = graph_->next(walk_.at, true);
-  return true;
+void StretchWalk::ran_free(uint32_t at, std::vector<uint32_t>& out) {
+  if (graph_->block(at).calls()) stack_.push(graph_->at(graph_->block(at).behind()));
+  out.push_back(at);
 }
 
 }  // namespace hindcast::decode

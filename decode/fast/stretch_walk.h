@@ -26,9 +26,10 @@ class StretchWalk {
   };
   struct Stuck {
     GapCause cause = GapCause::desync;
-    uint64_t offset = 0;     // of the packet that does not fit
-    uint64_t ip = 0;         // where the walk stands, or whose code is missing
-    BlockId ran = kNoBlock;  // this block ran too, but nobody knows what came behind it
+    uint64_t offset = 0;         // of the packet that does not fit
+    uint64_t ip = 0;             // where the walk stands, or whose code is missing
+    BlockId entered = kNoBlock;  // the blocks of this superblock ran too,
+    bool to_its_end = false;     // the last one as well, though nobody knows what came behind it
   };
 
   StretchWalk(ByteSpan trace, bool ret_compression, RunMemo& memo)
@@ -39,11 +40,11 @@ class StretchWalk {
   /// At a PSB inside. False when its FUP gives no address.
   bool begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb);
 
-  /// Ids of the next blocks, as many as fit. What Replay reads of them is gone with the next call.
+  /// Ids of the next superblocks, as many as fit. What Replay reads of them is gone with the next call.
   Found next(std::span<BlockId> out, size_t& n);
-  /// Behind `end`: blocks that ran whole without using trace, and a part of one. False: the packet that ended the stretch
-  /// does not fit, and stuck() says why; `out` holds what ran before.
-  bool finish(std::vector<BlockId>& out, std::optional<BlockPart>& part);
+  /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
+  /// stretch does not fit, and stuck() says why; `out` holds what ran before.
+  bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   const Stuck& stuck() const { return stuck_; }
 
   ReturnStack& stack() { return stack_; }
@@ -51,7 +52,7 @@ class StretchWalk {
   /// Goes on in another graph of the same code.
   void move_to(BlockGraph& graph);
 
-  /// Which packets the blocks of the last next() used: asked for each of them in order.
+  /// Which packets the superblocks of the last next() used: asked for each of them in order.
   class Replay {
    public:
     /// The packet that the next use of trace reads.
@@ -61,25 +62,21 @@ class StretchWalk {
       if (tip_ < w.lanes_.tips) return w.lanes_.base + w.lanes_.tip_offset[tip_];
       return w.lexer_->offset();
     }
-    /// Passes over the branch at the end of a block. The packet that it used; nothing when it used none.
+    /// Passes over the branch at the end of a superblock. The packet that it used; nothing when it used none.
     std::optional<uint64_t> pass(const StretchWalk& w, BlockId id) {
       switch (kind_of(id)) {
-        case BlockKind::jump:
-        case BlockKind::call:
-        case BlockKind::stop:
-          return std::nullopt;
-        case BlockKind::ret:
+        case SuperKind::ret:
           if (!w.ret_compression_ || !is_compressed(bit_, bit_limit(w.lanes_, bit_, tip_))) break;
           [[fallthrough]];
-        case BlockKind::branch: {
+        case SuperKind::branch: {
           const uint64_t offset = w.lanes_.base + w.lanes_.tnt_at[tnt_].offset;
           if (++bit_ == w.lanes_.tnt_at[tnt_].end) ++tnt_;
           return offset;
         }
-        case BlockKind::indirect:
-        case BlockKind::indirect_call:
-        case BlockKind::far:
+        case SuperKind::tip:
           break;
+        default:
+          return std::nullopt;
       }
       return w.lanes_.base + w.lanes_.tip_offset[tip_++];
     }
@@ -89,7 +86,7 @@ class StretchWalk {
     uint32_t bit_ = 0;
     size_t tip_ = 0, tnt_ = 0;
   };
-  /// At the first block of the last next().
+  /// At the first superblock of the last next().
   const Replay& replay() const { return replay_; }
 
  private:
@@ -98,9 +95,12 @@ class StretchWalk {
   bool fill();
   bool cross_psb();
   bool can_be_at(uint64_t ip) const;
-  bool step_free(CircleGuard& guard, std::vector<BlockId>& out);
-  bool run_to(uint64_t ip, std::vector<BlockId>& out, std::optional<BlockPart>& part);
-  bool run_to_exit(uint64_t to, std::vector<BlockId>& out);
+  bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  bool run_to_exit(uint64_t to, std::vector<uint32_t>& out);
+  bool does_not_fit(uint32_t at);
+  void stop_at(BlockId id);
+  void ran_free(uint32_t at, std::vector<uint32_t>& out);
+  void find_targets(size_t known);
   Found get_stuck(WalkStop why);
 
   ByteSpan trace_;
@@ -110,6 +110,7 @@ class StretchWalk {
   BlockGraph* graph_ = nullptr;
   std::optional<LaneLexer> lexer_;
   Lanes lanes_;
+  std::vector<BlockId> targets_;  // where each TIP of the lanes leads, and one more
   Walk walk_;
   ReturnStack stack_;
   bool wants_more_ = false;

@@ -1,114 +1,227 @@
 #include "decode/fast/walker.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 namespace hindcast::decode {
 namespace {
 
-constexpr unsigned kWindowBits = 57;
+/// Bits taken between two looks at what may run out; all in one window.
+constexpr size_t kSteps = 56;
 
-}  // namespace
+/// Not a superblock: it has to be looked up.
+bool is_open(BlockId id) {
+  return kind_of(id) == SuperKind::none || kind_of(id) == SuperKind::pending || kind_of(id) == SuperKind::foreign;
+}
 
-WalkStop walk_blocks(BlockGraph& graph, RunMemo& memo, const Lanes& lanes, bool ret_compression, Walk& walk,
-                     ReturnStack& stack, std::span<BlockId> out, size_t& n) {
-  BlockId at = walk.at;
-  uint32_t bit = walk.bit;
-  size_t tip = walk.tip;
-  uint32_t limit = bit_limit(lanes, bit, tip);
-  uint64_t window = 0;
-  unsigned in_window = 0;
-  BlockId* o = out.data() + n;
-  BlockId* const end = out.data() + out.size();
+/// For what the trace decides: a branch on it would be predicted wrongly.
+BlockId choose(bool which, BlockId yes, BlockId no) {
+  return __builtin_expect_with_probability(which, 1, 0.5) ? yes : no;
+}
 
-  const auto stop = [&](WalkStop why) {
-    n = static_cast<size_t>(o - out.data());
+struct Walker {
+  BlockGraph& graph;
+  RunMemo& memo;
+  const Lanes& lanes;
+  std::span<const BlockId> targets;
+  Walk& walk;
+  ReturnStack& stack;
+  BlockId* out;  // where the next one is written
+  BlockId* const end;
+
+  template <bool ret_compression>
+  WalkStop go() {
+    WalkStop why = WalkStop::out_full;
+    for (;;) {
+      if (!memo.resting()) take_runs<ret_compression>();
+      if (!step<ret_compression>() && !pass(why)) return why;
+    }
+  }
+
+  /// Walks run by run, as long as there are TIPs ahead and room.
+  template <bool ret_compression>
+  void take_runs() {
+    const auto tips = static_cast<uint32_t>(lanes.tips);
+    BlockId* calls = stack.entries();
+    uint32_t top = stack.top();
+    BlockId at = walk.at;
+    uint32_t bit = walk.bit;
+    auto tip = static_cast<uint32_t>(walk.tip);
+    BlockId* o = out;
+    BlockId* const stop = end - Run::kMostIds;
+    while (tip < tips && stop - o >= 0) {
+      if (!stack.has_room(top, Run::kMostPushes)) top = stack.make_room(top);
+      const uint32_t left = std::max(lanes.tip_bits[tip], bit) - bit;
+      const unsigned before = std::min<uint32_t>(left, Run::kMostBits);
+      const auto bits = static_cast<uint8_t>(lanes.window(bit) >> 56 & (0xff00u >> before));
+      const uint64_t key = memo.key(ret_compression, at, bits, before);
+      Run& run = memo.slot(key);
+      if (run.key != key) [[unlikely]] {
+        if (is_open(at) || !memo.missed()) break;
+        RunMemo::build(graph, ret_compression, at, bits, before, run);
+        run.key = key;
+      }
+      if (run.count == 0) [[unlikely]]
+        break;
+      std::memcpy(o, run.ids.data(), sizeof run.ids);
+      o += run.count;
+      bit += run.bits;
+      std::memcpy(&calls[top + 1], run.push.data(), sizeof run.push);
+      top += run.pushes;
+      std::memset(&calls[top - ReturnStack::kDepth + 1 - Run::kMostPushes], 0, sizeof run.push);
+      const bool returns = run.end == Run::End::ret, takes_tip = run.end == Run::End::tip;
+      at = choose(returns, calls[top], choose(takes_tip, targets[tip], run.next));
+      top -= returns;
+      tip += takes_tip;
+    }
+    memo.wrote(static_cast<uint64_t>(o - out));
     walk.at = at;
     walk.bit = bit;
     walk.tip = tip;
-    return why;
-  };
-  const auto take_bit = [&] {
-    if (in_window == 0) {
-      window = lanes.window(bit);
-      in_window = kWindowBits;
-    }
-    const bool taken = window >> 63;
-    window <<= 1;
-    --in_window;
-    ++bit;
-    return taken;
-  };
-
-  if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
-  for (;;) {
-    if (o == end) return stop(WalkStop::out_full);
-    switch (kind_of(at)) {
-      case BlockKind::branch: {
-        if (bit == limit) return stop(WalkStop::wants_bit);
-        if (limit - bit >= 8 && static_cast<size_t>(end - o) >= Run::kMostBlocks) {
-          if (in_window < 8) {
-            window = lanes.window(bit);
-            in_window = kWindowBits;
-          }
-          if (const Run* run = memo.find(graph, at, static_cast<uint8_t>(window >> 56), ret_compression)) {
-            std::memcpy(o, run->ids.data(), sizeof run->ids);
-            for (uint32_t calls = run->pushes; calls != 0; calls &= calls - 1) stack.push(o[std::countr_zero(calls)]);
-            o += run->blocks;
-            at = run->next;
-            bit += run->bits;
-            window <<= run->bits;
-            in_window -= run->bits;
-            if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
-            continue;
-          }
-        }
-        *o++ = at;
-        at = graph.next(at, take_bit());
-        if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
-        continue;
-      }
-      case BlockKind::call:
-      case BlockKind::jump:
-        if (const uint64_t used = uint64_t{bit} + tip; used != walk.used) {
-          walk.used = used;
-          walk.free.reset();
-        }
-        if (walk.free.is_circle(at)) return stop(WalkStop::circle);
-        if (kind_of(at) == BlockKind::call) stack.push(at);
-        *o++ = at;
-        at = graph.next(at, true);
-        continue;
-      case BlockKind::ret:
-        if (ret_compression && is_compressed(bit, limit)) {
-          if (!take_bit()) {
-            --bit;
-            return stop(WalkStop::bad_return);
-          }
-          const BlockId to = stack.pop(graph);
-          if (to == kNoBlock) return stop(WalkStop::unseen_call);
-          *o++ = at;
-          at = to;
-          if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
-          continue;
-        }
-        break;
-      case BlockKind::indirect:
-      case BlockKind::indirect_call:
-      case BlockKind::far:
-        break;
-      case BlockKind::stop:
-        return stop(WalkStop::no_code);
-    }
-    // It takes a TIP, even one that was sent behind bits of later branches.
-    if (tip == lanes.tips) return stop(WalkStop::wants_tip);
-    if (kind_of(at) == BlockKind::indirect_call) stack.push(at);
-    *o++ = at;
-    at = graph.target(at, lanes.tip[tip++]);
-    limit = bit_limit(lanes, bit, tip);
-    if (bit == limit && tip == lanes.tips) return stop(WalkStop::used_all);
+    stack.set_top(top);
+    out = o;
   }
+
+  /// Walks superblock by superblock until something has to be looked up or has run out: then false.
+  template <bool ret_compression>
+  bool step() {
+    const BlockGraph::Pair* const next = graph.next();
+    const BlockGraph::Pair* const push = graph.push();
+    const auto tips = static_cast<uint32_t>(lanes.tips);
+    BlockId* calls = stack.entries();
+    uint32_t top = stack.top();
+    BlockId at = walk.at;
+    uint32_t bit = walk.bit;
+    auto tip = static_cast<uint32_t>(walk.tip);
+    BlockId* o = out;
+    const ptrdiff_t patience = memo.resting() ? end - o : ptrdiff_t{Run::kMostIds};
+    bool going = true;
+    const auto enter = [&](uint32_t index) {
+      std::memcpy(&calls[top + 1], push[index].data(), sizeof push[index]);
+      top += calls_of(at);
+      std::memset(&calls[top - ReturnStack::kDepth - 1], 0, 2 * sizeof(BlockId));
+    };
+
+    do {
+      if (!stack.has_room(top, kSteps * BlockGraph::kMostCalls)) top = stack.make_room(top);
+      const uint32_t limit = tip < tips ? std::max(lanes.tip_bits[tip], bit) : lanes.bits;
+      uint64_t window = lanes.window(bit);
+      BlockId* const before = o;
+      BlockId* const stop = o + std::min({kSteps, static_cast<size_t>(limit - bit), static_cast<size_t>(end - o)});
+      // What takes a bit each. The kind of what comes next is a guess that is mostly right, or the loop ends; nothing else here
+      // depends on the trace in a way that a CPU has to guess.
+      for (; o != stop; ++o) {
+        const unsigned kind = at & 7;
+        if (ret_compression ? kind - 1 > 1 : kind != 1) break;
+        const uint32_t index = index_of(at);
+        *o = at;
+        enter(index);
+        const bool taken = static_cast<int64_t>(window) < 0;
+        window <<= 1;
+        const BlockId chosen = choose(taken, next[index][1], next[index][0]);
+        if constexpr (ret_compression) {
+          // A RET whose bit is 0, or whose call was not seen, leads to kNoBlock.
+          const BlockId returned = choose(taken, calls[top], kNoBlock);
+          top -= kind >> 1;
+          at = choose(kind == 2, returned, chosen);
+        } else {
+          at = chosen;
+        }
+      }
+      bit += static_cast<uint32_t>(o - before);
+
+      const SuperKind kind = kind_of(at);
+      const bool takes_tip = kind == SuperKind::tip || (kind == SuperKind::ret && (!ret_compression || bit == limit));
+      if (takes_tip && tip < tips && o != end) {
+        enter(index_of(at));
+        *o++ = at;
+        at = targets[tip++];
+      } else if (o == before || is_open(at)) {
+        going = false;
+      }
+    } while (going && o - out < patience);
+    memo.wrote(static_cast<uint64_t>(o - out));
+
+    walk.at = at;
+    walk.bit = bit;
+    walk.tip = tip;
+    stack.set_top(top);
+    out = o;
+    return going && o != end;
+  }
+
+  /// Does what step() does not. False when the walk has to stop.
+  bool pass(WalkStop& why) {
+    if (is_open(walk.at)) return find_open(why);
+    if (walk.used_all(lanes)) {
+      why = WalkStop::used_all;
+    } else if (out == end) {
+      why = WalkStop::out_full;
+    } else if (kind_of(walk.at) == SuperKind::cut) {
+      if (pass_cut()) return true;
+      why = WalkStop::circle;
+    } else {
+      why = why_not();
+    }
+    return false;
+  }
+
+  /// A successor that is met for the first time, an entry of the stack, or a RET that went nowhere.
+  bool find_open(WalkStop& why) {
+    if (kind_of(walk.at) != SuperKind::none) {
+      walk.at = stack.find(graph, walk.at);
+      return true;
+    }
+    const BlockId from = out[-1];
+    const bool taken = kind_of(from) == SuperKind::cut || lanes.window(walk.bit - 1) >> 63;
+    if (kind_of(from) == SuperKind::ret) {
+      walk.at = from;
+      --out;
+      stack.set_top(stack.top() + 1);
+      if (!taken) --walk.bit;
+      why = taken ? WalkStop::unseen_call : WalkStop::bad_return;
+      return false;
+    }
+    walk.at = graph.find_next(from, taken);
+    return true;
+  }
+
+  WalkStop why_not() const {
+    switch (kind_of(walk.at)) {
+      case SuperKind::branch:
+        return WalkStop::wants_bit;
+      case SuperKind::dead:
+        return graph.last_block(walk.at).stops ? WalkStop::no_code : WalkStop::circle;
+      default:
+        return WalkStop::wants_tip;
+    }
+  }
+
+  /// False when it is not the first time that nothing was used since.
+  bool pass_cut() {
+    if (const uint64_t used = uint64_t{walk.bit} + walk.tip; used != walk.used) {
+      walk.used = used;
+      walk.free.reset();
+    }
+    if (walk.free.is_circle(walk.at)) return false;
+    const uint32_t index = index_of(walk.at);
+    for (unsigned i = 0; i < calls_of(walk.at); ++i) stack.push(graph.push()[index][i]);
+    *out++ = walk.at;
+    walk.at = graph.next()[index][1];
+    return true;
+  }
+};
+
+}  // namespace
+
+WalkStop walk_blocks(BlockGraph& graph, RunMemo& memo, const Lanes& lanes, std::span<const BlockId> targets,
+                     bool ret_compression, Walk& walk, ReturnStack& stack, std::span<BlockId> out, size_t& n) {
+  if (walk.used_all(lanes)) return WalkStop::used_all;
+  memo.use(graph);
+  Walker w{graph, memo, lanes, targets, walk, stack, out.data() + n, out.data() + out.size()};
+  const WalkStop why = ret_compression ? w.go<true>() : w.go<false>();
+  n = static_cast<size_t>(w.out - out.data());
+  return why;
 }
 
 }  // namespace hindcast::decode

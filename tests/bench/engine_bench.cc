@@ -3,6 +3,9 @@
 // Inputs: kafl-mruby of the corpus (HINDCAST_CORPUS), and python3, a compiler and gzip under the simulated source, each with no
 // timing, with TSC and MTC, with CYC too, and that without RET compression.
 //
+// HINDCAST_BENCH_ONLY=python3/cyc takes inputs with that in their name; HINDCAST_BENCH_KEEP=FOLDER keeps what was recorded
+// and takes it the next time.
+//
 //   lanes/X          stage 1 alone; scan/X is its peer: a table look-up for each byte
 //   blocks/X         the ordered sequence of blocks as ids, all code known
 //   blocks_cold/X    the same with nothing known: disassembly included
@@ -12,6 +15,7 @@
 // Every run must give the number of instructions that libipt gave.
 #include <benchmark/benchmark.h>
 #include <intel-pt.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <map>
@@ -70,15 +74,12 @@ struct Totals {
   uint64_t instructions = 0, blocks = 0;
 };
 
-constexpr size_t kPiece = 4096;
-
-/// All stretches as ids; each piece goes to sink(graph, ids).
+/// All stretches as ids, written to sink.room() piece by piece; blocks of a stretch's end to sink.last().
 template <class Sink>
-void walk_all(const Input& in, BlockGraphs& graphs, const Sink& sink) {
+void walk_all(const Input& in, BlockGraphs& graphs, Sink& sink) {
   StretchWalk walk(in.trace.bytes, !in.config.options.noretcomp, graphs.memo());
   std::shared_ptr<BlockGraph> graph;
-  std::array<BlockId, kPiece> ids;
-  std::vector<BlockId> tail;
+  std::vector<uint32_t> tail;
   uint64_t sync = ~uint64_t{0};
   for (size_t s = 0; s < in.images.size(); ++s) {
     const Stretch& st = in.trace.map.stretches[s];
@@ -92,29 +93,51 @@ void walk_all(const Input& in, BlockGraphs& graphs, const Sink& sink) {
     if (!walk.begin(st, *graph)) continue;
     for (;;) {
       size_t n = 0;
-      const auto found = walk.next(ids, n);
-      sink(*graph, std::span<const BlockId>(ids.data(), n), nullptr);
+      const auto found = walk.next(sink.room(), n);
+      sink.wrote(*graph, n);
       if (walk.last_psb() != 0) sync = walk.last_psb();
       if (found == StretchWalk::Found::blocks) continue;
       if (found == StretchWalk::Found::stuck) break;
       std::optional<BlockPart> part;
       tail.clear();
       walk.finish(tail, part);
-      sink(*graph, std::span<const BlockId>(tail), part ? &*part : nullptr);
+      for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
+      if (part) sink.last(*graph, part->count);
       break;
     }
   }
 }
 
-Totals count_all(const Input& in, BlockGraphs& graphs) {
+/// Instructions of all, and superblocks.
+struct Count {
   Totals t;
-  walk_all(in, graphs, [&](const BlockGraph& g, std::span<const BlockId> ids, const BlockPart* part) {
-    for (const BlockId id : ids) t.instructions += g.block(id).count;
-    t.blocks += ids.size();
-    if (part) t.instructions += part->count;
-  });
-  return t;
+  std::array<BlockId, 1024> ids;
+  std::span<BlockId> room() { return ids; }
+  void wrote(const BlockGraph& g, size_t n) {
+    for (const BlockId id : std::span(ids).first(n)) t.instructions += g.block(index_of(id)).through;
+    t.blocks += n;
+  }
+  void last(const BlockGraph&, uint32_t instructions) {
+    t.instructions += instructions;
+    ++t.blocks;
+  }
+};
+
+Totals count_all(const Input& in, BlockGraphs& graphs) {
+  Count count;
+  walk_all(in, graphs, count);
+  return count.t;
 }
+
+/// All ids in one array.
+struct Write {
+  static constexpr size_t kPiece = 4096;
+  std::vector<BlockId> out;
+  size_t n = 0;
+  std::span<BlockId> room() { return std::span(out).subspan(n).first(kPiece); }
+  void wrote(const BlockGraph&, size_t more) { n += more; }
+  void last(const BlockGraph&, uint32_t) { out[n++] = kNoBlock; }
+};
 
 /// libipt as its manual shows it, with the code of each stretch.
 Totals libipt_all(const Input& in, IptCode& code, bool with_time) {
@@ -126,8 +149,6 @@ Totals libipt_all(const Input& in, IptCode& code, bool with_time) {
   config.nom_freq = in.config.cpu.nominal_ratio;
   config.cpuid_0x15_eax = in.config.cpu.tsc_ctc_den;
   config.cpuid_0x15_ebx = in.config.cpu.tsc_ctc_num;
-  config.flags.variant.block.end_on_call = 1;
-  config.flags.variant.block.end_on_jump = 1;
   config.begin = const_cast<uint8_t*>(in.trace.bytes.data());
   config.end = config.begin + in.trace.bytes.size();
   pt_block_decoder* d = pt_blk_alloc_decoder(&config);
@@ -225,17 +246,13 @@ void add(const std::string& name, const Input& in) {
   bench("blocks", [&in](benchmark::State& state) {
     BlockGraphs graphs;
     const Totals t = count_all(in, graphs);
-    std::vector<BlockId> out(t.blocks + kPiece);
-    uint64_t blocks = 0;
+    Write write{std::vector<BlockId>(t.blocks + Write::kPiece)};
     for (auto _ : state) {
-      blocks = 0;
-      walk_all(in, graphs, [&](const BlockGraph&, std::span<const BlockId> ids, const BlockPart*) {
-        std::copy(ids.begin(), ids.end(), out.begin() + static_cast<ptrdiff_t>(blocks));
-        blocks += ids.size();
-      });
-      benchmark::DoNotOptimize(out.data());
+      write.n = 0;
+      walk_all(in, graphs, write);
+      benchmark::DoNotOptimize(write.out.data());
     }
-    report(state, in, blocks == t.blocks ? t.instructions : 0, blocks);
+    report(state, in, write.n == t.blocks ? t.instructions : 0, write.n);
   });
   bench("blocks_cold", [&in](benchmark::State& state) {
     Totals t;
@@ -309,9 +326,8 @@ Input corpus(const std::string& name) {
   return in;
 }
 
-/// Records argv; the stream with most bytes while something ran.
-bool recorded(const test::TempFolder& folder, const std::string& pt, const std::vector<std::string>& argv, Input& in) {
-  const std::string path = folder / "x.hcb";
+/// Records argv into path where nothing is there yet; takes the stream with most bytes while something ran.
+bool recorded(const std::string& path, const std::string& pt, const std::vector<std::string>& argv, Input& in) {
   std::vector<std::string> command{std::string(HC_BIN_DIR) + "/hindcast",
                                    "record",
                                    "--source",
@@ -324,11 +340,12 @@ bool recorded(const test::TempFolder& folder, const std::string& pt, const std::
                                    path,
                                    "--"};
   command.insert(command.end(), argv.begin(), argv.end());
-  std::remove(path.c_str());
-  const test::Ran ran = test::run_program(command);
-  if (ran.code != 0) {
-    std::fprintf(stderr, "%s\n", ran.err.c_str());
-    return false;
+  if (::access(path.c_str(), R_OK) != 0) {
+    const test::Ran ran = test::run_program(command);
+    if (ran.code != 0) {
+      std::fprintf(stderr, "%s\n", ran.err.c_str());
+      return false;
+    }
   }
   auto reader = transport::BundleReader::open(path);
   if (!reader.ok()) return false;
@@ -381,11 +398,17 @@ int main(int argc, char** argv) {
       {"gzip", {"/bin/sh", "-c", "for i in 1 2 3 4 5 6; do gzip -9 -c /usr/bin/python3 > /dev/null; done"}}};
   const std::map<std::string, std::string> options{
       {"plain", "tsc=0,mtc=0"}, {"mtc", "tsc,mtc"}, {"cyc", "tsc,mtc,cyc"}, {"cyc_noretcomp", "tsc,mtc,cyc,noretcomp"}};
-  const char* only = std::getenv("HINDCAST_BENCH_ONLY");  // python3/mtc
-  for (const auto& [program, command] : programs)
-    for (const auto& [name, pt] : options)
-      if (const std::string key = program + "/" + name; !only || key.find(only) != std::string::npos)
-        if (Input in; recorded(folder, pt, command, in)) inputs[key] = std::move(in);
+  const char* only = std::getenv("HINDCAST_BENCH_ONLY");
+  const char* kept = std::getenv("HINDCAST_BENCH_KEEP");
+  for (const auto& [program, command] : programs) {
+    for (const auto& [name, pt] : options) {
+      const std::string key = program + "/" + name;
+      if (only && key.find(only) == std::string::npos) continue;
+      const std::string path = (kept ? std::string(kept) : folder.path()) + "/" + program + "-" + name + ".hcb";
+      if (Input in; recorded(path, pt, command, in)) inputs[key] = std::move(in);
+      if (!kept) std::remove(path.c_str());
+    }
+  }
   for (const auto& [name, in] : inputs) {
     std::fprintf(stderr, "%s: %zu bytes of PT, %llu instructions\n", name.c_str(), in.trace.bytes.size(),
                  static_cast<unsigned long long>(in.instructions));

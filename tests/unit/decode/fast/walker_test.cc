@@ -28,17 +28,21 @@ Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, b
   lexer.more(lanes, 0, 0);
   Walk w;
   w.at = graph.at(from);
+  std::vector<BlockId> targets;
+  for (size_t i = 0; i < lanes.tips; ++i) targets.push_back(graph.at(lanes.tip[i]));
+  targets.push_back(kNoBlock);
   ReturnStack stack;
   RunMemo memo;
   Walked result;
   std::vector<BlockId> out(room);
   while (result.why == WalkStop::out_full) {
     size_t n = 0;
-    result.why = walk_blocks(graph, memo, lanes, ret_compression, w, stack, out, n);
-    for (size_t i = 0; i < n; ++i) result.blocks.push_back(graph.block(out[i]).ip);
+    result.why = walk_blocks(graph, memo, lanes, targets, ret_compression, w, stack, out, n);
+    for (size_t i = 0; i < n; ++i)
+      for (uint32_t b = index_of(out[i]); b != 0; b = graph.block(b).onward) result.blocks.push_back(graph.block(b).ip);
     if (result.blocks.size() > 10000) break;
   }
-  result.at = graph.block(w.at).ip;
+  result.at = graph.block(index_of(w.at)).ip;
   return result;
 }
 
@@ -102,17 +106,39 @@ TEST(Walker, TheReturnStackHolds64CallsAndForgetsTheOldest) {
   }
 }
 
+TEST(Walker, TheReturnStackOutlivesThousandsOfCalls) {
+  // A function that calls itself while the bit says so (jne over the call), far deeper than the stack is.
+  //   401000 jne 401007   401002 call 401000   401007 ret
+  const std::vector<uint8_t> code{0x75, 0x05, 0xe8, 0xf9, 0xff, 0xff, 0xff, 0xc3};
+  PtBytes t;
+  for (int i = 0; i < 3000; ++i) t.tnt("N");
+  t.tnt("T");
+  for (int i = 0; i < 64; ++i) t.tnt("T");
+  const Walked w = walk(code, test::kTinyBase, t);
+  EXPECT_EQ(w.why, WalkStop::used_all);
+  EXPECT_EQ(w.blocks.size(), 3000u * 2 + 1 + 64);
+  EXPECT_EQ(walk(code, test::kTinyBase, PtBytes(t).tnt("T")).why, WalkStop::unseen_call);
+}
+
 TEST(ReturnStack, EntriesOfAnotherGraphAreAddresses) {
   const std::vector<uint8_t> code = test::tiny_program();
   const auto image =
       std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}});
-  BlockGraph one(image, 64), two(image, 64);
+  BlockGraph one(image, 64), two(image, 64), three(image, 64);
   ReturnStack stack;
-  stack.push(one.at(0x401000));
+  stack.push(make_id(index_of(one.at(0x401000)), 0, SuperKind::pending));
+  stack.push(one.at(0x401012));
   two.at(0x401020);  // so that ids differ
   stack.leave(one);
-  EXPECT_EQ(two.block(stack.pop(two)).ip, 0x401005u);
-  EXPECT_EQ(stack.pop(two), kNoBlock);
+  stack.push(two.at(0x401014));
+  stack.leave(two);
+  for (const uint64_t ip : {0x401014, 0x401012, 0x401005}) {
+    const BlockId entry = stack.entries()[stack.top()];
+    ASSERT_EQ(kind_of(entry), SuperKind::foreign);
+    EXPECT_EQ(three.block(index_of(stack.find(three, entry))).ip, ip);
+    stack.set_top(stack.top() - 1);
+  }
+  EXPECT_EQ(stack.entries()[stack.top()], kNoBlock);
 }
 
 }  // namespace
