@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "decode/fast/tnt_cursor.h"
 #include "decode/fast/walker.h"
 #include "decode/stretches.h"
 
@@ -56,8 +57,7 @@ class StretchWalk {
    public:
     /// The packet that the next use of trace reads.
     uint64_t next_offset(const StretchWalk& w) const {
-      if (bit_ < bit_limit(w.lanes_, bit_, tip_) && tnt_ < w.lanes_.tnts)
-        return w.lanes_.base + w.lanes_.tnt_at[tnt_].offset;
+      if (bits_.bit() < bit_limit(w.lanes_, bits_.bit(), tip_)) return bits_.offset();
       if (tip_ < w.lanes_.tips) return w.lanes_.base + w.lanes_.tip_offset[tip_];
       return w.lexer_->offset();
     }
@@ -69,11 +69,11 @@ class StretchWalk {
         case BlockKind::stop:
           return std::nullopt;
         case BlockKind::ret:
-          if (!w.ret_compression_ || !is_compressed(bit_, bit_limit(w.lanes_, bit_, tip_))) break;
+          if (!w.ret_compression_ || !is_compressed(bits_.bit(), bit_limit(w.lanes_, bits_.bit(), tip_))) break;
           [[fallthrough]];
         case BlockKind::branch: {
-          const uint64_t offset = w.lanes_.base + w.lanes_.tnt_at[tnt_].offset;
-          if (++bit_ == w.lanes_.tnt_at[tnt_].end) ++tnt_;
+          const uint64_t offset = bits_.offset();
+          bits_.step(w.lanes_, w.trace_);
           return offset;
         }
         case BlockKind::indirect:
@@ -86,11 +86,11 @@ class StretchWalk {
 
    private:
     friend class StretchWalk;
-    uint32_t bit_ = 0;
-    size_t tip_ = 0, tnt_ = 0;
+    TntCursor bits_;
+    size_t tip_ = 0;
   };
   /// At the first block of the last next().
-  const Replay& replay() const { return replay_; }
+  Replay replay() const { return replay_at(first_bit_, first_tip_); }
 
  private:
   void start(const Stretch& stretch, BlockGraph& graph);
@@ -102,6 +102,12 @@ class StretchWalk {
   bool run_to(uint64_t ip, std::vector<BlockId>& out, std::optional<BlockPart>& part);
   bool run_to_exit(uint64_t to, std::vector<BlockId>& out);
   Found get_stuck(WalkStop why);
+  Replay replay_at(uint32_t bit, size_t tip) const {
+    Replay r;
+    r.bits_.seek(lanes_, trace_, bit);
+    r.tip_ = tip;
+    return r;
+  }
 
   ByteSpan trace_;
   const bool ret_compression_;
@@ -116,7 +122,8 @@ class StretchWalk {
   WalkStop why_ = WalkStop::used_all;  // it wants more
   uint64_t psb_ = 0;
   Stuck stuck_;
-  Replay replay_;
+  uint32_t first_bit_ = 0;  // of what the last next() walked
+  size_t first_tip_ = 0;
 };
 
 }  // namespace hindcast::decode
