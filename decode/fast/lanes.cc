@@ -18,6 +18,9 @@ constexpr uint64_t kBitsPerByte = 6;
 /// The fewest bytes that two of TntsAt stand for are a long TNT and one behind it, or 64 where lexing begins anew.
 constexpr uint64_t kBytesPerTnts = 2, kRoomForTnts = 8;
 
+/// Fewer bytes are quicker one by one than as a line.
+constexpr uint64_t kFewestInLines = 24;
+
 /// How a first byte is passed over: its packet's size and the TNT bits in it. size 0: looked at by itself.
 struct Lex {
   uint8_t size = 0;
@@ -79,7 +82,9 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
 }  // namespace
 
 LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
-    : trace_(trace.first(end)), at_(from), end_(end), lines_(way == Way::fastest && can_lex_lines()) {
+    : trace_(trace.first(end)), at_(from), end_(end) {
+  if (way == Way::fastest && can_lex_lines() && trace.size() > kReadBehindLines)
+    lines_end_ = trace.size() - kReadBehindLines;
   last_ip_.expand(IpBytes::full, ip);
 }
 
@@ -108,20 +113,19 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
 }
 
 void LaneLexer::lex(Lanes& lanes, uint64_t until) {
-  uint64_t most = kMostLines;
+  uint64_t most = kMostInLines;
   while (stop_ == Stop::full && at_ < until) {
-    const uint64_t lines = lines_ ? std::min(most, lines_before(at_, until, end_)) : 0;
-    if (lines == 0) {
+    const uint64_t to = std::min({at_ + most, until, lines_end_});
+    if (to < at_ + kFewestInLines) {
       lex_packets(lanes, until);
       continue;
     }
-    const uint64_t behind = at_ + lines * kLineBytes;
-    at_ = lex_lines(trace_, at_, lines, last_ip_, lanes);
-    most = std::min(2 * most, kMostLines);
-    if (at_ >= behind) continue;
+    at_ = lex_lines(trace_, at_, to, last_ip_, lanes);
+    most = std::min(2 * most, kMostInLines);
+    if (at_ >= to) continue;
     // Where there is one packet that lines cannot hold there may be many: the rest of the lines was read for nothing.
     lex_packets(lanes, std::min(at_ + kLineBytes, until));
-    most = 1;
+    most = kLineBytes;
   }
   if (at_ >= end_ && stop_ == Stop::full) stop_ = Stop::end;
 }

@@ -79,7 +79,7 @@ class LaneLexer {
   uint64_t at_, end_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;
-  bool lines_;
+  uint64_t lines_end_ = 0;  // what begins behind it is lexed one by one
 };
 
 }  // namespace hindcast::decode

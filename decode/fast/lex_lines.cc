@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -22,18 +23,20 @@ struct Line {
   uint64_t others;  // to be looked at
 };
 
+constexpr uint64_t kLines = kMostInLines / kLineBytes;
+
 /// What is known of some lines.
 struct Lines {
   static constexpr uint8_t kNoTip = 128;  // or more
 
-  Line lines[kMostLines];
+  Line lines[kLines];
   /// Where in its line the packet behind a TIP begins (it may be the next line), if there is a TIP at this byte; else kNoTip.
-  alignas(32) uint8_t behind[kMostLines * kLineBytes];
+  alignas(32) uint8_t behind[kLines * kLineBytes];
   // Words of eight bytes, the first one highest: as the TNT lane wants them.
-  alignas(32) uint64_t bytes[kMostLines * 8];
-  alignas(32) uint64_t tnt_bits[kMostLines * 8];  // which bits of `bytes` are TNT bits
-  uint32_t bits_before[kMostLines * 8];
-  uint16_t tips[kMostLines * kLineBytes];  // where there are TIPs
+  alignas(32) uint64_t bytes[kLines * 8];
+  alignas(32) uint64_t tnt_bits[kLines * 8];  // which bits of `bytes` are TNT bits
+  uint32_t bits_before[kLines * 8];
+  uint16_t tips[kLines * kLineBytes];  // where there are TIPs
   uint64_t tip_count = 0;
 };
 
@@ -81,17 +84,10 @@ HC_LINES inline void classify(const uint8_t* p, int first, Line& line, uint8_t* 
 
 /// Which bytes are second bytes, when a byte of `twos` that is none begins two. In a run of twos every other one does; a
 /// subtraction carries through all runs at once. As simdjson finds escaped characters.
-struct Pairs {
-  uint64_t second;
-  bool cut;  // the last one's second byte is in the next line
-
-  explicit Pairs(uint64_t twos) {
-    constexpr uint64_t kOdd = 0xaaaaaaaaaaaaaaaa;
-    const uint64_t first_or_behind = ((twos << 1 | kOdd) - twos) ^ kOdd;
-    second = first_or_behind ^ twos;
-    cut = (first_or_behind & twos) >> 63;
-  }
-};
+HC_LINES inline uint64_t second_bytes(uint64_t twos) {
+  constexpr uint64_t kOdd = 0xaaaaaaaaaaaaaaaa;
+  return ((twos << 1 | kOdd) - twos) ^ kOdd ^ twos;
+}
 
 /// Of a packet that is neither in a lane nor a TIP: its size. 0 when lines cannot hold it.
 [[gnu::noinline]] uint64_t size_of_other(ByteSpan trace, uint64_t at) {
@@ -105,53 +101,56 @@ struct Pairs {
 }
 
 /// Step 2: the only one that goes from packet to packet, and only from one of `others` to the next. Leaves in `tnts` what is a
-/// packet. n becomes the number of lines that hold something.
-HC_LINES uint64_t find_packets(ByteSpan trace, uint64_t at, uint64_t& n, Lines& x) {
+/// packet that begins before `to`. Where the next one begins, as lex_lines().
+HC_LINES uint64_t find_packets(ByteSpan trace, uint64_t at, uint64_t to, Lines& x) {
   uint64_t from = 0;  // where in the line its first packet begins
-  for (uint64_t i = 0; i < n; ++i, at += kLineBytes) {
+  for (uint64_t i = 0; at < to; ++i, at += kLineBytes) {
     Line& line = x.lines[i];
-    if (from >= kLineBytes) [[unlikely]] {
+    const uint64_t size = std::min(to - at, kLineBytes);
+    if (from >= size) [[unlikely]] {
       line.tnts = 0;
+      if (size < kLineBytes) break;
       from -= kLineBytes;
       continue;
     }
-    Pairs pairs(line.twos & from_bit(from));
-    uint64_t inside = ~from_bit(from) | pairs.second;  // bytes that begin no packet
-    uint64_t others = line.others & ~inside;
+    const uint64_t in_line = ~uint64_t{0} >> (kLineBytes - size);
+    const uint64_t twos = line.twos & in_line;
+    uint64_t inside = ~from_bit(from) | second_bytes(twos & from_bit(from));  // bytes that begin no packet
+    uint64_t others = line.others & in_line & ~inside;
     for (;;) {
       if (others == 0) {
-        from = pairs.cut;
+        // The last byte is one of two bytes and begins them: the other one is in the next line.
+        from = size + (twos >> (size - 1) & ~(inside >> (size - 1)) & 1);
         break;
       }
       const auto place = static_cast<uint64_t>(std::countr_zero(others));
       uint64_t next = x.behind[i * kLineBytes + place];
       x.tips[x.tip_count++] = static_cast<uint16_t>(i * kLineBytes + place);
-      if (next >= kLineBytes) {
+      if (next >= size) {
         if (next >= Lines::kNoTip) {
           --x.tip_count;
-          const uint64_t size = size_of_other(trace, at + place);
-          if (size == 0) {
+          const uint64_t bytes = size_of_other(trace, at + place);
+          if (bytes == 0) {
             line.tnts &= ~(inside | from_bit(place));
-            n = i + 1;
             return at + place;
           }
-          next = place + size;
+          next = place + bytes;
         }
-        if (next >= kLineBytes) {
+        if (next >= size) {
           inside |= from_bit(place);
-          from = next - kLineBytes;
+          from = next;
           break;
         }
       }
       // What was found holds on from `next` if a packet begins there in it too.
-      if (inside >> next & 1) [[unlikely]] {
-        pairs = Pairs(line.twos & from_bit(next));
-        inside = (inside & ~from_bit(next)) | pairs.second;
-      }
-      others = line.others & ~inside & from_bit(next);
+      if (inside >> next & 1) [[unlikely]]
+        inside = (inside & ~from_bit(next)) | second_bytes(twos & from_bit(next));
+      others = line.others & in_line & ~inside & from_bit(next);
       inside |= from_bit(place) & ~from_bit(next);
     }
-    line.tnts &= ~inside;
+    line.tnts &= in_line & ~inside;
+    if (size < kLineBytes) break;
+    from -= kLineBytes;
   }
   return at + from;
 }
@@ -178,11 +177,11 @@ HC_LINES inline void mask_bits(const uint8_t* p, uint32_t tnts, uint64_t* bytes,
   _mm256_store_si256(reinterpret_cast<__m256i*>(tnt_bits), _mm256_and_si256(bits, is_tnt));
 }
 
-HC_LINES void write_tnts(const uint8_t* p, uint64_t at, uint64_t n, Lines& x, Lanes& lanes) {
+HC_LINES void write_tnts(const uint8_t* p, uint64_t at, uint64_t to, Lines& x, Lanes& lanes) {
   BitWriter writer(lanes.tnt.data(), lanes.bits);
   uint32_t bits = lanes.bits;
   Lanes::TntsAt* tnt_at = lanes.tnt_at.data() + lanes.tnts;
-  for (uint64_t i = 0; i < n; ++i) {
+  for (uint64_t i = 0; i * kLineBytes < to - at; ++i) {
     const uint64_t tnts = x.lines[i].tnts;
     *tnt_at = {static_cast<int32_t>(bits), static_cast<uint32_t>(at + i * kLineBytes - lanes.base), tnts};
     tnt_at += tnts != 0;
@@ -253,17 +252,23 @@ bool can_lex_lines() {
   return can;
 }
 
-HC_LINES uint64_t lex_lines(ByteSpan trace, uint64_t at, uint64_t n, LastIp& last_ip, Lanes& lanes) {
+HC_LINES uint64_t lex_lines(ByteSpan trace, uint64_t at, uint64_t to, LastIp& last_ip, Lanes& lanes) {
   const uint8_t* const p = trace.data() + at;
   Lines x;
-  for (uint64_t i = 0; i < n; ++i) {
+  for (uint64_t i = 0; i * kLineBytes < to - at; ++i) {
     const uint8_t* const line = p + i * kLineBytes;
     x.lines[i] = {0, 0, 0};
     classify(line, 0, x.lines[i], x.behind + i * kLineBytes);
     classify(line + 32, 32, x.lines[i], x.behind + i * kLineBytes + 32);
   }
-  const uint64_t next = find_packets(trace, at, n, x);
-  write_tnts(p, at, n, x, lanes);
+  // A TIP that goes on behind the trace's end is none.
+  const uint64_t whole = trace.size() - at;
+  for (uint64_t i = to - at; i > 0 && i + kMaxPacketBytes > whole;) {
+    --i;
+    if (i / kLineBytes * kLineBytes + x.behind[i] > whole) x.behind[i] = Lines::kNoTip;
+  }
+  const uint64_t next = find_packets(trace, at, to, x);
+  write_tnts(p, at, std::min(next, to), x, lanes);
   write_tips(p, at, x, last_ip, lanes);
   return next;
 }
