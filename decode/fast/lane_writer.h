@@ -13,7 +13,8 @@ class BitWriter {
   BitWriter(uint8_t* lane, uint32_t bits) : out_(lane + (bits >> 3)), pending_(bits & 7) {
     acc_ = uint64_t{*out_} << 56 & ~(~uint64_t{0} >> pending_);
   }
-  /// n <= 48 bits, right-aligned; the oldest is the highest.
+  static constexpr unsigned kMost = 56;
+  /// n <= kMost bits, right-aligned; the oldest is the highest.
   void put(uint64_t bits, unsigned n) {
     acc_ |= bits << 1 << (63 - pending_ - n);
     const uint64_t big_endian = __builtin_bswap64(acc_);

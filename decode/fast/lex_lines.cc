@@ -104,6 +104,7 @@ HC_LINES inline uint64_t second_bytes(uint64_t twos) {
 /// packet that begins before `to`. Where the next one begins, as lex_lines().
 HC_LINES uint64_t find_packets(ByteSpan trace, uint64_t at, uint64_t to, Lines& x) {
   uint64_t from = 0;  // where in the line its first packet begins
+  uint16_t* tips = x.tips;
   for (uint64_t i = 0; at < to; ++i, at += kLineBytes) {
     Line& line = x.lines[i];
     const uint64_t size = std::min(to - at, kLineBytes);
@@ -116,7 +117,8 @@ HC_LINES uint64_t find_packets(ByteSpan trace, uint64_t at, uint64_t to, Lines& 
     const uint64_t in_line = ~uint64_t{0} >> (kLineBytes - size);
     const uint64_t twos = line.twos & in_line;
     uint64_t inside = ~from_bit(from) | second_bytes(twos & from_bit(from));  // bytes that begin no packet
-    uint64_t others = line.others & in_line & ~inside;
+    uint64_t to_see = line.others & in_line & ~inside;
+    uint64_t others = to_see;  // from the next packet on
     for (;;) {
       if (others == 0) {
         // The last byte is one of two bytes and begins them: the other one is in the next line.
@@ -125,33 +127,35 @@ HC_LINES uint64_t find_packets(ByteSpan trace, uint64_t at, uint64_t to, Lines& 
       }
       const auto place = static_cast<uint64_t>(std::countr_zero(others));
       uint64_t next = x.behind[i * kLineBytes + place];
-      x.tips[x.tip_count++] = static_cast<uint16_t>(i * kLineBytes + place);
+      if (next < Lines::kNoTip) [[likely]] {
+        *tips++ = static_cast<uint16_t>(i * kLineBytes + place);
+      } else {
+        const uint64_t bytes = size_of_other(trace, at + place);
+        if (bytes == 0) {
+          line.tnts &= ~(inside | from_bit(place));
+          x.tip_count = static_cast<uint64_t>(tips - x.tips);
+          return at + place;
+        }
+        next = place + bytes;
+      }
       if (next >= size) {
-        if (next >= Lines::kNoTip) {
-          --x.tip_count;
-          const uint64_t bytes = size_of_other(trace, at + place);
-          if (bytes == 0) {
-            line.tnts &= ~(inside | from_bit(place));
-            return at + place;
-          }
-          next = place + bytes;
-        }
-        if (next >= size) {
-          inside |= from_bit(place);
-          from = next;
-          break;
-        }
+        inside |= from_bit(place);
+        from = next;
+        break;
       }
       // What was found holds on from `next` if a packet begins there in it too.
-      if (inside >> next & 1) [[unlikely]]
+      if (inside >> next & 1) [[unlikely]] {
         inside = (inside & ~from_bit(next)) | second_bytes(twos & from_bit(next));
-      others = line.others & in_line & ~inside & from_bit(next);
+        to_see = line.others & in_line & ~inside;
+      }
+      others = to_see & from_bit(next);
       inside |= from_bit(place) & ~from_bit(next);
     }
     line.tnts &= in_line & ~inside;
     if (size < kLineBytes) break;
     from -= kLineBytes;
   }
+  x.tip_count = static_cast<uint64_t>(tips - x.tips);
   return at + from;
 }
 
@@ -185,15 +189,23 @@ HC_LINES void write_tnts(const uint8_t* p, uint64_t at, uint64_t to, Lines& x, L
     const uint64_t tnts = x.lines[i].tnts;
     *tnt_at = {static_cast<int32_t>(bits), static_cast<uint32_t>(at + i * kLineBytes - lanes.base), tnts};
     tnt_at += tnts != 0;
-    uint64_t* const bytes = x.bytes + i * 8;
-    uint64_t* const tnt_bits = x.tnt_bits + i * 8;
-    mask_bits(p + i * kLineBytes, static_cast<uint32_t>(tnts), bytes, tnt_bits);
-    mask_bits(p + i * kLineBytes + 32, static_cast<uint32_t>(tnts >> 32), bytes + 4, tnt_bits + 4);
-    for (unsigned w = 0; w < 8; ++w) {
-      x.bits_before[i * 8 + w] = bits;
-      const auto count = static_cast<unsigned>(std::popcount(tnt_bits[w]));
-      writer.put(_pext_u64(bytes[w], tnt_bits[w]), count);
-      bits += count;
+    for (uint64_t half = 0; half < 2; ++half)
+      mask_bits(p + i * kLineBytes + half * 32, static_cast<uint32_t>(tnts >> half * 32), x.bytes + i * 8 + half * 4,
+                x.tnt_bits + i * 8 + half * 4);
+    for (uint64_t w = i * 8; w < i * 8 + 8; w += 2) {
+      const auto first = static_cast<unsigned>(std::popcount(x.tnt_bits[w]));
+      const auto second = static_cast<unsigned>(std::popcount(x.tnt_bits[w + 1]));
+      x.bits_before[w] = bits;
+      x.bits_before[w + 1] = bits + first;
+      const uint64_t bits_of_first = _pext_u64(x.bytes[w], x.tnt_bits[w]);
+      const uint64_t bits_of_second = _pext_u64(x.bytes[w + 1], x.tnt_bits[w + 1]);
+      if (first + second <= BitWriter::kMost) [[likely]] {
+        writer.put(bits_of_first << second | bits_of_second, first + second);
+      } else {  // no other packets between the TNTs
+        writer.put(bits_of_first, first);
+        writer.put(bits_of_second, second);
+      }
+      bits += first + second;
     }
   }
   lanes.bits = bits;
