@@ -82,7 +82,7 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
 }  // namespace
 
 LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
-    : trace_(trace.first(end)), at_(from), end_(end) {
+    : trace_(trace.first(end)), at_(from), end_(end), most_(kMostInLines) {
   if (way == Way::fastest && can_lex_lines() && trace.size() > kReadBehindLines)
     lines_end_ = trace.size() - kReadBehindLines;
   last_ip_.expand(IpBytes::full, ip);
@@ -113,19 +113,19 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
 }
 
 void LaneLexer::lex(Lanes& lanes, uint64_t until) {
-  uint64_t most = kMostInLines;
   while (stop_ == Stop::full && at_ < until) {
-    const uint64_t to = std::min({at_ + most, until, lines_end_});
+    const uint64_t to = std::min({at_ + most_, until, lines_end_});
     if (to < at_ + kFewestInLines) {
       lex_packets(lanes, until);
       continue;
     }
     at_ = lex_lines(trace_, at_, to, last_ip_, lanes);
-    most = std::min(2 * most, kMostInLines);
+    most_ = std::min(2 * most_, kMostInLines);
     if (at_ >= to) continue;
-    // Where there is one packet that lines cannot hold there may be many: the rest of the lines was read for nothing.
+    // Where there is one packet that lines cannot hold (or one PSB) there may be many: the rest of the lines was read for
+    // nothing.
     lex_packets(lanes, std::min(at_ + kLineBytes, until));
-    most = kLineBytes;
+    most_ = kLineBytes;
   }
   if (at_ >= end_ && stop_ == Stop::full) stop_ = Stop::end;
 }

@@ -79,6 +79,7 @@ class LaneLexer {
   uint64_t at_, end_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;
+  uint64_t most_;           // bytes to lex as lines at once
   uint64_t lines_end_ = 0;  // what begins behind it is lexed one by one
 };
 

@@ -128,7 +128,9 @@ TEST(LexLines, GiveWhatPacketsGiveOneByOne) {
     // Bytes behind the last one must not be read: the copy has none.
     const std::vector<uint8_t> bytes(t.bytes().begin(),
                                      t.bytes().end() - static_cast<ptrdiff_t>(random() % 9 % (t.size() + 1)));
-    lex_both(bytes, 0, bytes.size(), random);
+    // Some stretches end where the trace does, others have more behind them.
+    const uint64_t end = random() % 2 ? bytes.size() : bytes.size() - std::min(bytes.size(), random() % 200);
+    lex_both(bytes, 0, end, random);
     if (HasFailure()) return;
   }
 }
@@ -141,7 +143,8 @@ TEST(LexLines, GiveTheSameForBytesThatAreNoTrace) {
     const std::vector<uint8_t> few{0x03, 0x07, 0xff, 0x59, 0x02, 0x0d, 0x2d, 0xcd, 0xa3, 0x19, 0x00, 0x04, 0xfe, 0x63};
     const size_t kinds = 1 + random() % few.size();
     for (uint8_t& b : bytes) b = round % 3 == 0 ? static_cast<uint8_t>(random()) : few[random() % kinds];
-    for (uint64_t from = 0; from < bytes.size();) from = lex_both(bytes, from, bytes.size(), random) + 1;
+    const uint64_t end = round % 2 ? bytes.size() : bytes.size() / 2;
+    for (uint64_t from = 0; from < end;) from = lex_both(bytes, from, end, random) + 1;
     if (HasFailure()) return;
   }
 }
