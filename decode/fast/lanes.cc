@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
 
+#include "decode/fast/lane_writer.h"
+#include "decode/fast/lex_lines.h"
 #include "decode/packet_reader.h"
 
 namespace hindcast::decode {
@@ -14,6 +14,12 @@ namespace {
 constexpr uint64_t kPiece = uint64_t{32} << 10;
 /// The most bits and TIPs that one byte of packets can give: a TNT of one byte has six, a TIP at least one byte.
 constexpr uint64_t kBitsPerByte = 6;
+
+/// The fewest bytes that two of TntsAt stand for are a long TNT and one behind it, or 64 where lexing begins anew.
+constexpr uint64_t kBytesPerTnts = 2, kRoomForTnts = 8;
+
+/// Fewer bytes are quicker one by one than as a line.
+constexpr uint64_t kFewestInLines = 24;
 
 /// How a first byte is passed over: its packet's size and the TNT bits in it. size 0: looked at by itself.
 struct Lex {
@@ -46,46 +52,21 @@ void make_room(std::vector<T>& lane, size_t n) {
   if (lane.size() < n) lane.resize(n);
 }
 
-/// Appends bits to the TNT lane.
-class BitWriter {
- public:
-  BitWriter(uint8_t* lane, uint32_t bits) : out_(lane + (bits >> 3)), pending_(bits & 7) {
-    acc_ = uint64_t{*out_} << 56 & ~(~uint64_t{0} >> pending_);
-  }
-  /// n <= 48 bits, right-aligned; the oldest is the highest.
-  void put(uint64_t bits, unsigned n) {
-    acc_ |= n == 0 ? 0 : bits << (64 - pending_ - n);
-    const uint64_t big_endian = __builtin_bswap64(acc_);
-    std::memcpy(out_, &big_endian, sizeof big_endian);
-    pending_ += n;
-    out_ += pending_ >> 3;
-    acc_ <<= pending_ & ~7u;
-    pending_ &= 7;
-  }
-
- private:
-  uint8_t* out_;
-  unsigned pending_;  // bits of the byte at out_ that are set
-  uint64_t acc_;      // they, from the top
-};
-
-}  // namespace
-
-LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip)
-    : trace_(trace.first(end)), at_(from), end_(end) {
-  last_ip_.expand(IpBytes::full, ip);
-}
-
-LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
+void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
   const uint32_t bytes = bit >> 3;
   const uint32_t gone = bytes * 8;
-  if (gone != 0) {
-    drop_front(lanes.tnt, bytes, (lanes.bits + 7) / 8);
-    size_t tnt = 0;
-    while (tnt < lanes.tnts && lanes.tnt_at[tnt].end <= bit) ++tnt;
+  if (bit != 0) {
+    // All before the last one that begins at or before the bit, and that too when no bit is left.
+    const auto first = lanes.tnt_at.begin();
+    const auto behind = std::upper_bound(first, first + static_cast<ptrdiff_t>(lanes.tnts), int64_t{bit},
+                                         [](int64_t b, const Lanes::TntsAt& t) { return b < t.first_bit; });
+    const auto tnt = static_cast<size_t>(behind - first) - (bit < lanes.bits ? 1 : 0);
     drop_front(lanes.tnt_at, tnt, lanes.tnts);
     lanes.tnts -= tnt;
-    for (size_t i = 0; i < lanes.tnts; ++i) lanes.tnt_at[i].end -= gone;
+  }
+  if (gone != 0) {
+    drop_front(lanes.tnt, bytes, (lanes.bits + 7) / 8);
+    for (size_t i = 0; i < lanes.tnts; ++i) lanes.tnt_at[i].first_bit -= static_cast<int32_t>(gone);
     lanes.bits -= gone;
   }
   if (tip != 0) {
@@ -96,6 +77,19 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
   }
   if (gone != 0)
     for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_bits[i] -= std::min(gone, lanes.tip_bits[i]);
+}
+
+}  // namespace
+
+LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
+    : trace_(trace.first(end)), at_(from), end_(end), most_(kMostInLines) {
+  if (way == Way::fastest && can_lex_lines() && trace.size() > kReadBehindLines)
+    lines_end_ = trace.size() - kReadBehindLines;
+  last_ip_.expand(IpBytes::full, ip);
+}
+
+LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
+  drop_used(lanes, bit, tip);
   if (stop_ != Stop::full) return stop_;
 
   // Offsets are kept in 32 bits: the base moves on as what was used goes.
@@ -110,7 +104,7 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
   const uint64_t until = std::min(at_ + kPiece, end_);
   const uint64_t piece = until - at_ + kMaxPacketBytes;
   make_room(lanes.tnt, (lanes.bits + piece * kBitsPerByte) / 8 + 16);
-  make_room(lanes.tnt_at, lanes.tnts + piece);
+  make_room(lanes.tnt_at, lanes.tnts + piece / kBytesPerTnts + kRoomForTnts);
   make_room(lanes.tip, lanes.tips + piece);
   make_room(lanes.tip_bits, lanes.tips + piece);
   make_room(lanes.tip_offset, lanes.tips + piece);
@@ -119,28 +113,36 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
 }
 
 void LaneLexer::lex(Lanes& lanes, uint64_t until) {
+  while (stop_ == Stop::full && at_ < until) {
+    const uint64_t to = std::min({at_ + most_, until, lines_end_});
+    if (to < at_ + kFewestInLines) {
+      lex_packets(lanes, until);
+      continue;
+    }
+    at_ = lex_lines(trace_, at_, to, last_ip_, lanes);
+    most_ = std::min(2 * most_, kMostInLines);
+    if (at_ >= to) continue;
+    // Where there is one packet that lines cannot hold (or one PSB) there may be many: the rest of the lines was read for
+    // nothing.
+    lex_packets(lanes, std::min(at_ + kLineBytes, until));
+    most_ = kLineBytes;
+  }
+  if (at_ >= end_ && stop_ == Stop::full) stop_ = Stop::end;
+}
+
+void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
   const uint8_t* const bytes = trace_.data();
   uint64_t at = at_;
-  const auto base = lanes.base;
-  BitWriter writer(lanes.tnt.data(), lanes.bits);
-  uint32_t bits = lanes.bits;
-  Lanes::TntAt* tnt_at = lanes.tnt_at.data() + lanes.tnts;
-  size_t tips = lanes.tips;
-
+  LaneWriter out(lanes);
   while (at < until) {
     const Lex lex = kLex[bytes[at]];
     if (lex.size != 0) [[likely]] {
-      writer.put(lex.payload, lex.bits);
-      bits += lex.bits;
-      *tnt_at = {bits, static_cast<uint32_t>(at - base)};
-      tnt_at += lex.bits != 0;
+      out.short_tnt(at, lex.payload, lex.bits);
       at += lex.size;
       continue;
     }
-    if ((bytes[at] & 3) == 3) {  // CYC of several bytes
-      uint64_t end = at + 1;
-      while (end < end_ && (bytes[end] & 1)) ++end;
-      at = end + 1;
+    if (is_cyc(bytes[at])) {
+      at = behind_cyc(trace_, at);
       continue;
     }
     PacketReader reader(trace_);
@@ -151,14 +153,9 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
       break;
     }
     if (p.kind == Kind::tip) {
-      lanes.tip[tips] = last_ip_.expand(p.ip_bytes(), p.payload);
-      lanes.tip_bits[tips] = bits;
-      lanes.tip_offset[tips] = static_cast<uint32_t>(at - base);
-      ++tips;
+      out.tip(at, last_ip_.expand(p.ip_bytes(), p.payload));
     } else if (p.kind == Kind::tnt_long) {
-      writer.put(p.payload, p.detail);
-      bits += p.detail;
-      *tnt_at++ = {bits, static_cast<uint32_t>(at - base)};
+      out.long_tnt(at, p.payload, p.detail);
     } else if (p.kind == Kind::psb) {
       stop_ = Stop::psb;
       break;
@@ -168,11 +165,8 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
     }
     at += p.size;
   }
-  if (at >= end_ && stop_ == Stop::full) stop_ = Stop::end;
   at_ = at;
-  lanes.bits = bits;
-  lanes.tips = tips;
-  lanes.tnts = static_cast<size_t>(tnt_at - lanes.tnt_at.data());
+  out.close();
 }
 
 uint64_t LaneLexer::cross_psb(Lanes& lanes) {

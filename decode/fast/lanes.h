@@ -17,9 +17,11 @@ namespace hindcast::decode {
 
 /// What was lexed and not yet walked. Numbers of bits count from the first one that the walk has not dropped.
 struct Lanes {
-  struct TntAt {
-    uint32_t end;     // bits up to and with this packet's
-    uint32_t offset;  // of the packet, from `base`
+  /// TNT packets that stand near each other; TntCursor goes through them.
+  struct TntsAt {
+    int32_t first_bit;  // of the first of them; below 0 when the walk has dropped it
+    uint32_t offset;    // from `base`
+    uint64_t mask;      // bit i: a TNT of one byte stands at offset + i. 0: a long TNT, alone, stands at offset
   };
 
   /// MSB first: bit i is bit 7 - i % 8 of byte i / 8. Eight bytes behind the last one may be read.
@@ -29,8 +31,8 @@ struct Lanes {
   std::vector<uint32_t> tip_bits;    // bits sent before tip[i]; ascending
   std::vector<uint32_t> tip_offset;  // from `base`
   size_t tips = 0;
-  std::vector<TntAt> tnt_at;
-  size_t tnts = 0;
+  std::vector<TntsAt> tnt_at;
+  size_t tnts = 0;  // in use of tnt_at
   uint64_t base = 0;
 
   /// 57 bits or more from bit i on, the first one highest; behind the last bit they mean nothing.
@@ -41,7 +43,8 @@ struct Lanes {
   }
 };
 
-/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: 1 to 2 ns a byte.
+/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: about 1 ns a byte where lex_lines() runs,
+/// 2 to 3 elsewhere.
 class LaneLexer {
  public:
   enum class Stop : uint8_t {
@@ -49,9 +52,13 @@ class LaneLexer {
     psb,   // a PSB begins at offset(): cross_psb() reads it
     end,   // all packets of the stretch were read
   };
+  enum class Way : uint8_t {
+    fastest,     // that this machine has
+    one_by_one,  // packet by packet, as every machine can
+  };
 
   /// from: behind the packet that began the stretch; ip: the address that it gave; end: the packet that ended it.
-  LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip);
+  LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
 
   /// Drops what the walk used up from the lanes' front (all bits before `bit`, all TIPs before `tip`) and lexes some more
   /// behind the rest. With stop() at psb or end nothing is added.
@@ -66,12 +73,14 @@ class LaneLexer {
 
  private:
   void lex(Lanes& lanes, uint64_t until);
-  bool other_packet(Lanes& lanes, uint64_t& at);
+  void lex_packets(Lanes& lanes, uint64_t until);
 
   ByteSpan trace_;
   uint64_t at_, end_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;
+  uint64_t most_;           // bytes to lex as lines at once
+  uint64_t lines_end_ = 0;  // what begins behind it is lexed one by one
 };
 
 }  // namespace hindcast::decode

@@ -42,7 +42,8 @@ void StretchWalk::restart() {
   walk_.tip = 0;
   walk_.free.reset();
   walk_.used = 0;
-  replay_ = {};
+  first_bit_ = 0;
+  first_tip_ = 0;
 }
 
 void StretchWalk::move_to(BlockGraph& graph) {
@@ -61,14 +62,13 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
       if (!fill()) {
         if (stuck_.offset != 0) return Found::stuck;
         if (why_ == WalkStop::used_all) return Found::end;
-        replay_.bit_ = walk_.bit;
-        replay_.tip_ = walk_.tip;
+        first_bit_ = walk_.bit;
+        first_tip_ = walk_.tip;
         return get_stuck(why_);
       }
     }
-    replay_.bit_ = walk_.bit;
-    replay_.tip_ = walk_.tip;
-    while (replay_.tnt_ < lanes_.tnts && lanes_.tnt_at[replay_.tnt_].end <= replay_.bit_) ++replay_.tnt_;
+    first_bit_ = walk_.bit;
+    first_tip_ = walk_.tip;
     why_ = walk_blocks(*graph_, memo_, lanes_, targets_, ret_compression_, walk_, stack_, out, n);
     switch (why_) {
       case WalkStop::out_full:
@@ -133,11 +133,8 @@ bool StretchWalk::can_be_at(uint64_t ip) const {
 
 StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {
   const CodeBlock& b = graph_->last_block(walk_.at);
-  Replay now = replay_;
-  now.bit_ = walk_.bit;
-  now.tip_ = walk_.tip;
-  while (now.tnt_ < lanes_.tnts && lanes_.tnt_at[now.tnt_].end <= now.bit_) ++now.tnt_;
-  stuck_ = {GapCause::desync, now.next_offset(*this), b.last_ip(), walk_.at, why == WalkStop::unseen_call};
+  stuck_ = {GapCause::desync, replay_at(walk_.bit, walk_.tip).next_offset(*this), b.last_ip(), walk_.at,
+            why == WalkStop::unseen_call};
   if (b.stops) stop_at(walk_.at);
   return Found::stuck;
 }

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "decode/fast/tnt_cursor.h"
 #include "decode/fast/walker.h"
 #include "decode/stretches.h"
 
@@ -57,8 +58,7 @@ class StretchWalk {
    public:
     /// The packet that the next use of trace reads.
     uint64_t next_offset(const StretchWalk& w) const {
-      if (bit_ < bit_limit(w.lanes_, bit_, tip_) && tnt_ < w.lanes_.tnts)
-        return w.lanes_.base + w.lanes_.tnt_at[tnt_].offset;
+      if (bits_.bit() < bit_limit(w.lanes_, bits_.bit(), tip_)) return bits_.offset();
       if (tip_ < w.lanes_.tips) return w.lanes_.base + w.lanes_.tip_offset[tip_];
       return w.lexer_->offset();
     }
@@ -66,11 +66,11 @@ class StretchWalk {
     std::optional<uint64_t> pass(const StretchWalk& w, BlockId id) {
       switch (kind_of(id)) {
         case SuperKind::ret:
-          if (!w.ret_compression_ || !is_compressed(bit_, bit_limit(w.lanes_, bit_, tip_))) break;
+          if (!w.ret_compression_ || !is_compressed(bits_.bit(), bit_limit(w.lanes_, bits_.bit(), tip_))) break;
           [[fallthrough]];
         case SuperKind::branch: {
-          const uint64_t offset = w.lanes_.base + w.lanes_.tnt_at[tnt_].offset;
-          if (++bit_ == w.lanes_.tnt_at[tnt_].end) ++tnt_;
+          const uint64_t offset = bits_.offset();
+          bits_.step(w.lanes_, w.trace_);
           return offset;
         }
         case SuperKind::tip:
@@ -83,11 +83,11 @@ class StretchWalk {
 
    private:
     friend class StretchWalk;
-    uint32_t bit_ = 0;
-    size_t tip_ = 0, tnt_ = 0;
+    TntCursor bits_;
+    size_t tip_ = 0;
   };
   /// At the first superblock of the last next().
-  const Replay& replay() const { return replay_; }
+  Replay replay() const { return replay_at(first_bit_, first_tip_); }
 
  private:
   void start(const Stretch& stretch, BlockGraph& graph);
@@ -102,6 +102,12 @@ class StretchWalk {
   void ran_free(uint32_t at, std::vector<uint32_t>& out);
   void find_targets(size_t known);
   Found get_stuck(WalkStop why);
+  Replay replay_at(uint32_t bit, size_t tip) const {
+    Replay r;
+    r.bits_.seek(lanes_, trace_, bit);
+    r.tip_ = tip;
+    return r;
+  }
 
   ByteSpan trace_;
   const bool ret_compression_;
@@ -117,7 +123,8 @@ class StretchWalk {
   WalkStop why_ = WalkStop::used_all;  // it wants more
   uint64_t psb_ = 0;
   Stuck stuck_;
-  Replay replay_;
+  uint32_t first_bit_ = 0;  // of what the last next() walked
+  size_t first_tip_ = 0;
 };
 
 }  // namespace hindcast::decode
