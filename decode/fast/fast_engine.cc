@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "decode/fast/stretch_walk.h"
-#include "decode/packet_reader.h"
+#include "decode/psb_search.h"
 
 namespace hindcast::decode {
 namespace {
@@ -61,7 +61,7 @@ class FastEngine final : public FlowDecoder {
     last_event_.reset();
     unknown_stack();
     last_psb_failed_ = 0;
-    const uint64_t psb = psb_at_or_before(offset);
+    const uint64_t psb = last_psb(trace_.bytes, offset).value_or(0);
     gap_ = 0;
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
@@ -230,8 +230,8 @@ class FastEngine final : public FlowDecoder {
     at = std::clamp(at, st.begin, st.end);
     const auto cut = std::upper_bound(trace_.cuts.begin(), trace_.cuts.end(), at);
     const uint64_t limit = cut == trace_.cuts.end() ? trace_.bytes.size() : *cut;
-    const auto found = next_psb(trace_.bytes.first(limit), std::max(at, last_psb_failed_ + 1));
-    const uint64_t psb = found.value_or(limit);
+    if (psbs_.bytes().size() != limit) psbs_ = PsbSearch(trace_.bytes.first(limit));
+    const uint64_t psb = psbs_.next(std::max(at, last_psb_failed_ + 1)).value_or(limit);
     unknown_stack();
     if (psb < st.end) {
       gap(cause, at, psb, ip);
@@ -410,19 +410,6 @@ class FastEngine final : public FlowDecoder {
     last_time_ = e.time;
   }
 
-  uint64_t psb_at_or_before(uint64_t offset) const {
-    uint64_t psb = 0, from = 0;
-    // Stretches know the PSB before them; from there on it is near.
-    const size_t s = trace_.stretch_at(offset);
-    if (s < all_.size()) psb = from = all_[s].sync;
-    for (;;) {
-      const auto found = next_psb(trace_.bytes, from);
-      if (!found || *found > offset) return psb;
-      psb = *found;
-      from = *found + 1;
-    }
-  }
-
   static constexpr uint64_t kNowhere = ~uint64_t{0};
 
   const PtTrace& trace_;
@@ -438,6 +425,7 @@ class FastEngine final : public FlowDecoder {
   size_t s_ = 0;              // of all_: the stretch that is walked, or the next one
   size_t gap_ = 0;            // next of map.gaps
   uint64_t sync_ = kNowhere;  // the PSB since which the return stack is known
+  PsbSearch psbs_{{}};        // up to the next cut
   uint64_t last_psb_failed_ = 0;
   std::shared_ptr<BlockGraph> graph_;
   StretchWalk walk_;
