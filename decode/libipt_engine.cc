@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "decode/circle_guard.h"
+#include "decode/psb_search.h"
 #include "decode/x86_insn.h"
 
 namespace hindcast::decode {
@@ -18,23 +18,6 @@ namespace {
 constexpr size_t kNone = ~size_t{0};
 constexpr std::array<uint8_t, 16> kPsb = {0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82,
                                           0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82};
-
-/// Offset of the first whole PSB in [from, end), or end.
-uint64_t find_psb(ByteSpan bytes, uint64_t from, uint64_t end) {
-  if (from >= end) return end;
-  const auto it = std::search(bytes.begin() + static_cast<ptrdiff_t>(from), bytes.begin() + static_cast<ptrdiff_t>(end),
-                              kPsb.begin(), kPsb.end());
-  return static_cast<uint64_t>(it - bytes.begin());
-}
-
-/// Offset of the last PSB that starts in [begin, at], or end when there is none.
-uint64_t find_psb_before(ByteSpan bytes, uint64_t begin, uint64_t at, uint64_t end) {
-  if (end < kPsb.size()) return end;
-  for (uint64_t i = std::min(at, end - kPsb.size()) + 1; i-- > begin;) {
-    if (bytes[i] == 0x02 && std::memcmp(bytes.data() + i, kPsb.data(), kPsb.size()) == 0) return i;
-  }
-  return end;
-}
 
 uint32_t saturate(uint64_t v) { return v > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(v); }
 
@@ -93,11 +76,12 @@ class LibiptEngine final : public FlowDecoder {
     gap_ = 0;
     for (size_t i = ranges_.size(); i-- > 0;) {
       const Range& r = ranges_[i];
-      const uint64_t psb = r.begin > offset ? r.end : find_psb_before(trace_.bytes, r.begin, offset, r.end);
-      if (psb == r.end) continue;
+      if (r.begin > offset) continue;
+      const auto psb = last_psb(trace_.bytes.subspan(r.begin, r.end - r.begin), offset - r.begin);
+      if (!psb) continue;
       range_ = i;
-      start_ = psb;
-      while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
+      start_ = r.begin + *psb;
+      while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < start_) ++gap_;
       break;
     }
   }
@@ -119,7 +103,7 @@ class LibiptEngine final : public FlowDecoder {
     if (!decoder_) {
       open_range();
     } else if (!synced_) {
-      sync_at_psb(find_psb(trace_.bytes, start_, ranges_[range_].end));
+      sync_at_psb(find_psb(start_));
     } else if (status_ & pts_event_pending) {
       take_event();
     } else if (status_ & pts_eos) {
@@ -175,6 +159,13 @@ class LibiptEngine final : public FlowDecoder {
     start_ = from;
   }
 
+  /// Offset of the first PSB from there on in the range, or its end.
+  uint64_t find_psb(uint64_t from) {
+    const uint64_t end = ranges_[range_].end;
+    if (psbs_.bytes().size() != end) psbs_ = PsbSearch(trace_.bytes.first(end));
+    return psbs_.next(from).value_or(end);
+  }
+
   void sync_at_psb(uint64_t psb) {
     const Range& r = ranges_[range_];
     leave_stretch();
@@ -194,7 +185,7 @@ class LibiptEngine final : public FlowDecoder {
       synced_ = false;
       start_ = psb + kPsb.size();
       if (status_ == -pte_eos) return;
-      const uint64_t next = find_psb(trace_.bytes, start_, r.end);
+      const uint64_t next = find_psb(start_);
       gap(GapCause::desync, psb, next, 0);
       start_ = next;
       return;
@@ -353,7 +344,7 @@ class LibiptEngine final : public FlowDecoder {
     size_t s = stretch_;
     if (s == kNone) {
       // Packets and libipt do not agree on where tracing is on: nothing can be said up to the next PSB.
-      const uint64_t next = find_psb(trace_.bytes, std::max(position(), sync_ + 1), r.end);
+      const uint64_t next = find_psb(std::max(position(), sync_ + 1));
       gap(GapCause::unattributed, offset, next, 0);
       sync_later(next);
       return;
@@ -637,10 +628,9 @@ class LibiptEngine final : public FlowDecoder {
     const GapCause cause = status == -pte_nomap           ? GapCause::image_missing
                            : status == -pte_not_supported ? GapCause::unsupported
                                                           : GapCause::desync;
-    const Range& r = ranges_[range_];
     const auto& all = trace_.map.stretches;
     uint64_t at = position();
-    const uint64_t psb = find_psb(trace_.bytes, std::max(at, sync_ + 1), r.end);
+    const uint64_t psb = find_psb(std::max(at, sync_ + 1));
     if (resync_ == Resync::earliest) {
       size_t s = at == 0 ? 0 : trace_.stretch_at(at - 1) + 1;
       if (at != 0 && s > all.size()) s = 0;  // no stretch begins before: the first one is next
@@ -728,6 +718,7 @@ class LibiptEngine final : public FlowDecoder {
   size_t range_ = 0;
   std::unique_ptr<pt_block_decoder, DecoderDeleter> decoder_;
   bool synced_ = false, done_ = false;
+  PsbSearch psbs_{{}};  // up to the range's end
   uint64_t start_ = 0;  // look for a PSB from here
   uint64_t sync_ = 0;   // where libipt was synchronised
   int status_ = 0;

@@ -210,6 +210,23 @@ TEST_P(FlowEngine, AnyNumberOfPsbsThatSayNothingEnds) {
   EXPECT_FALSE(r.events().empty());
 }
 
+TEST_P(FlowEngine, APayloadThatLooksLikeAPsbHidesNoPsbBehindIt) {
+  const PtBytes before = psb_on(0x401040).tip(0x7f0000).tip(0x8202, 1);  // ... 02 82, and the PSB's 02 82
+  PtBytes trace = before;
+  trace.append(psb_on(0x401022)).fup(0x401023).tip_pgd();
+  Decode r(trace);
+  const Lines want{"block 401022-401022 x1 none", "async_disabled 401023"};
+  const Lines lines = r.lines(Resync::psb);
+  EXPECT_EQ(Lines(lines.end() - std::min<ptrdiff_t>(2, std::ssize(lines)), lines.end()), want);
+  Shared shared;
+  const auto d = decoder(r.trace, {}, r.selector, shared);
+  d->seek(before.size() + 3);
+  std::vector<Event> batch(10);
+  batch.resize(d->next(batch));
+  ASSERT_GE(batch.size(), 2u);
+  EXPECT_EQ(test::text_of(batch[batch.size() - 2]), want[0]);
+}
+
 TEST_P(FlowEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
   Decode r(psb_on(0x401030).tnt("TTTT").fup(0x401030).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
   const Lines lines = r.lines();
