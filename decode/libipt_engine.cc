@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "decode/circle_guard.h"
+#include "decode/packet_reader.h"
 #include "decode/psb_search.h"
 #include "decode/x86_insn.h"
 
@@ -201,16 +202,16 @@ class LibiptEngine final : public FlowDecoder {
     const Stretch& st = trace_.map.stretches[s];
     const bool turned_on = st.start == StretchStart::enabled;
     resumed_ = kNone;
-    const std::optional<PacketAt> packet = packet_at_stretch(s);
-    if (!packet || !decoder_) return false;
+    PacketReader reader(trace_.bytes.first(r.end));
+    reader.seek(st.begin);
+    Packet first;
+    if (!decoder_ || reader.next(first) != Step::ok) return false;
     std::vector<uint8_t> p(kPsb.begin(), kPsb.end());
     const auto ip_packet = [&p, &st](uint8_t opcode) {
       p.push_back(static_cast<uint8_t>(opcode | 6u << 5));  // IPBytes 110b: full IP
       for (int i = 0; i < 64; i += 8) p.push_back(static_cast<uint8_t>(st.begin_ip >> i));
     };
-    const uint8_t mode_exec[] = {0x99, packet->mode == ptem_64bit   ? uint8_t{1}
-                                       : packet->mode == ptem_32bit ? uint8_t{2}
-                                                                    : uint8_t{0}};
+    const uint8_t mode_exec[] = {0x99, st.bits == 16 ? uint8_t{0} : st.bits == 32 ? uint8_t{2} : uint8_t{1}};
     const uint8_t psbend[] = {0x02, 0x23};
     if (turned_on) {
       p.insert(p.end(), std::begin(psbend), std::end(psbend));
@@ -221,7 +222,7 @@ class LibiptEngine final : public FlowDecoder {
       ip_packet(0x1d);  // FUP
       p.insert(p.end(), std::begin(psbend), std::end(psbend));
     }
-    if (packet->end < r.begin + p.size()) return false;
+    if (reader.offset() < r.begin + p.size()) return false;
 
     if (copy_.empty()) {
       copy_.assign(trace_.bytes.begin() + static_cast<ptrdiff_t>(r.begin),
@@ -230,7 +231,7 @@ class LibiptEngine final : public FlowDecoder {
       if (!decoder_) return false;
     }
     undo_patch();
-    patch_at_ = packet->end - p.size() - r.begin;
+    patch_at_ = reader.offset() - p.size() - r.begin;
     patch_size_ = p.size();
     std::copy(p.begin(), p.end(), copy_.begin() + static_cast<ptrdiff_t>(patch_at_));
     sync_ = r.begin + patch_at_;
@@ -265,31 +266,6 @@ class LibiptEngine final : public FlowDecoder {
     PacketDecoder d(pt_pkt_alloc_decoder(&c));
     if (d && pt_pkt_sync_set(d.get(), offset) < 0) d.reset();
     return d;
-  }
-
-  struct PacketAt {
-    uint64_t end = 0;  // first byte after the packet that begins the stretch
-    pt_exec_mode mode = ptem_64bit;
-  };
-
-  /// Reads packets from the stretch's PSB up to its first packet.
-  std::optional<PacketAt> packet_at_stretch(size_t s) const {
-    const Stretch& st = trace_.map.stretches[s];
-    const PacketDecoder d = packet_decoder(st.sync);
-    if (!d) return std::nullopt;
-    PacketAt at;
-    pt_packet packet;
-    for (;;) {
-      uint64_t offset = 0;
-      if (pt_pkt_get_offset(d.get(), &offset) < 0 || offset > st.begin) return std::nullopt;
-      if (pt_pkt_next(d.get(), &packet, sizeof packet) < 0) return std::nullopt;
-      if (packet.type == ppt_mode && packet.payload.mode.leaf == pt_mol_exec)
-        at.mode = pt_get_exec_mode(&packet.payload.mode.bits.exec);
-      if (offset == st.begin) {
-        if (pt_pkt_get_offset(d.get(), &at.end) < 0) return std::nullopt;
-        return at;
-      }
-    }
   }
 
   // ---- stretches and code
