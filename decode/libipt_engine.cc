@@ -72,7 +72,8 @@ class LibiptEngine final : public FlowDecoder {
     mode_ = ptem_unknown;
     last_time_ = {Tsc::min(), Tsc::min()};
     held_.reset();
-    range_ = 0;
+    undo_patch();
+    const size_t left = std::exchange(range_, 0);
     start_ = 0;
     gap_ = 0;
     for (size_t i = ranges_.size(); i-- > 0;) {
@@ -85,6 +86,7 @@ class LibiptEngine final : public FlowDecoder {
       while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < start_) ++gap_;
       break;
     }
+    if (range_ != left) copy_.clear();
   }
 
  private:
@@ -122,7 +124,7 @@ class LibiptEngine final : public FlowDecoder {
     }
     const Range& r = ranges_[range_];
     // libipt takes a pointer to mutable bytes but does not write to them.
-    make_decoder(const_cast<uint8_t*>(trace_.bytes.data()) + r.begin);
+    make_decoder(copy_.empty() ? const_cast<uint8_t*>(trace_.bytes.data()) + r.begin : copy_.data());
     if (!decoder_) {
       gap(GapCause::unsupported, r.begin, r.end, 0);
       ++range_;
@@ -148,6 +150,7 @@ class LibiptEngine final : public FlowDecoder {
     emit_packet_gaps(ranges_[range_].end);
     decoder_.reset();
     copy_.clear();
+    patch_at_ = kNone;
     synced_ = false;
     ++range_;
     start_ = 0;

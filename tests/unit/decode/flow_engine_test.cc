@@ -312,6 +312,38 @@ TEST_P(FlowEngine, SeekContinuesAtThePsbBeforeTheOffset) {
   EXPECT_EQ(lines.size(), 7u);
 }
 
+TEST_P(FlowEngine, AfterASeekErrorsAreResumedFromAsBefore) {
+  const PtBytes lost = psb_off()
+                           .mode_exec()
+                           .tip_pge(0x401040)
+                           .tip(0x7f0000)
+                           .fup(0x7f0010)
+                           .tip_pgd()
+                           .tip_pge(0x401022)
+                           .fup(0x401023)
+                           .tip_pgd();
+  PtBytes trace = lost;
+  trace.append(psb_off()).pad(500).append(lost);
+  for (const std::vector<uint64_t>& cuts : {std::vector<uint64_t>{}, std::vector<uint64_t>{lost.size()}}) {
+    Decode r(trace, cuts);
+    Shared shared;
+    const auto lines_from = [](FlowDecoder& d, uint64_t offset, size_t most) {
+      d.seek(offset);
+      std::vector<Event> batch(most);
+      batch.resize(d.next(batch));
+      Lines lines;
+      for (const Event& e : batch) lines.push_back(test::text_of(e));
+      return lines;
+    };
+    const auto used = decoder(r.trace, {}, r.selector, shared);
+    const auto fresh = decoder(r.trace, {}, r.selector, shared);
+    (void)lines_from(*used, 0, 4);  // one of them behind the first error
+    const Lines lines = lines_from(*used, trace.size() - 10, 100);
+    EXPECT_EQ(lines.back(), "async_disabled 401023");
+    EXPECT_EQ(lines, lines_from(*fresh, trace.size() - 10, 100));
+  }
+}
+
 TEST_P(FlowEngine, TimesNeverDecreaseAndHoldTheStretchsBounds) {
   Decode r(PtBytes()
                .psb()
