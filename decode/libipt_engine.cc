@@ -376,6 +376,7 @@ class LibiptEngine final : public FlowDecoder {
     circle_.reset();
     last_block_ = {};
     const auto& all = trace_.map.stretches;
+    const bool just_enabled = std::exchange(just_enabled_, ev.type == ptev_enabled);
     Event e;
     switch (ev.type) {
       case ptev_enabled: {
@@ -414,7 +415,7 @@ class LibiptEngine final : public FlowDecoder {
         break;
       case ptev_exec_mode: {
         const pt_exec_mode before = std::exchange(mode_, ev.variant.exec_mode.mode);
-        if (ev.status_update || before == mode_ || before == ptem_unknown) return;
+        if (ev.status_update || before == mode_ || before == ptem_unknown || just_enabled) return;
         e.kind = EventKind::exec_mode;
         e.count = static_cast<uint32_t>(bits_of(mode_));
         if (!ev.ip_suppressed) e.ip = ev.variant.exec_mode.ip;
@@ -484,6 +485,7 @@ class LibiptEngine final : public FlowDecoder {
     b.ninsn = 0;
     b.ip = 0;
     const int status = pt_blk_next(decoder_.get(), &b, sizeof b);
+    just_enabled_ = false;
     sample_position();
     if (b.ninsn > 0 && stretch_ == kNone) {
       // Packets say that tracing is off here: malformed trace, such as a PSB+ with a FUP that nothing announces.
@@ -702,6 +704,7 @@ class LibiptEngine final : public FlowDecoder {
   uint64_t sync_ = 0;   // where libipt was synchronised
   int status_ = 0;
   pt_exec_mode mode_ = ptem_unknown;  // as the last MODE.Exec said
+  bool just_enabled_ = false;         // a mode that comes with it is how the stretch begins, not a change inside
   std::vector<uint8_t> copy_;         // of the range, once a PSB+ had to be written into it
   uint64_t patch_at_ = kNone;         // in copy_
   size_t patch_size_ = 0;

@@ -275,6 +275,22 @@ TEST_P(FlowEngine, TracingThatNothingTurnedOnIsADesync) {
     EXPECT_THAT(lines, block);
 }
 
+TEST_P(FlowEngine, TheModeAStretchBeginsInIsNoChangeOfMode) {
+  Decode r(PtBytes()
+               .psb()
+               .mode_exec(2)
+               .psbend()
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd()
+               .mode_exec(1)
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023",
+                              "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
 TEST_P(FlowEngine, BytesBeforeTheFirstPsbAreNotCaptured) {
   Decode r(PtBytes().tnt("TT").tnt("NN").append(psb_on(0x401022)).fup(0x401023).tip_pgd());
   EXPECT_EQ(r.lines(), (Lines{"gap not_captured", "block 401022-401022 x1 none", "async_disabled 401023"}));
