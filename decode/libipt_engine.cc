@@ -11,6 +11,7 @@
 #include "decode/circle_guard.h"
 #include "decode/packet_reader.h"
 #include "decode/psb_search.h"
+#include "decode/stretch_events.h"
 #include "decode/x86_insn.h"
 
 namespace hindcast::decode {
@@ -19,8 +20,6 @@ namespace {
 constexpr size_t kNone = ~size_t{0};
 constexpr std::array<uint8_t, 16> kPsb = {0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82,
                                           0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82};
-
-uint32_t saturate(uint64_t v) { return v > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(v); }
 
 int bits_of(pt_exec_mode mode) { return mode == ptem_16bit ? 16 : mode == ptem_32bit ? 32 : 64; }
 
@@ -70,7 +69,7 @@ class LibiptEngine final : public FlowDecoder {
     synced_ = false;
     stretch_ = kNone;
     mode_ = ptem_unknown;
-    last_time_ = {Tsc::min(), Tsc::min()};
+    times_.forget_order();
     held_.reset();
     undo_patch();
     const size_t left = std::exchange(range_, 0);
@@ -334,14 +333,7 @@ class LibiptEngine final : public FlowDecoder {
         continue;
       }
       emit_packet_gaps(all[s].begin);
-      Event e;
-      e.kind = EventKind::gap;
-      e.cause = GapCause::unattributed;
-      e.ip = all[s].begin_ip;
-      e.offset = all[s].begin;
-      e.count = saturate(all[s].end - all[s].begin);
-      e.time = {all[s].begin_time.earliest, all[s].end_time.latest};
-      emit(e);
+      emit(unattributed_gap(all[s]));
     }
     end_range();
   }
@@ -468,7 +460,7 @@ class LibiptEngine final : public FlowDecoder {
     g.to = 0;
     leave_stretch();
     if (resolved_on) {
-      g.time.latest = std::max(g.time.latest, window(samples_[1], position()).latest);
+      g.time.latest = std::max(g.time.latest, times_.window(samples_[1], position()).latest);
       emit(g);
       (void)enter_stretch(ev.variant.overflow.ip, false);
     } else {
@@ -504,12 +496,7 @@ class LibiptEngine final : public FlowDecoder {
       e.ip = b.ip;
       e.last_ip = b.end_ip;
       place(e);
-      if (held_) {
-        e.ip = held_->ip;
-        e.count += held_->count;
-        e.time.earliest = held_->time.earliest;
-        held_.reset();
-      }
+      go_on_from(held_, e);
       if (e.end == BlockEnd::none && status >= 0)
         held_ = e;
       else
@@ -629,25 +616,9 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   // ---- events
-  TscInterval window(uint64_t first, uint64_t last) {
-    if (first != window_first_ || last != window_last_) {
-      window_ = times_.window(first, last);
-      window_first_ = first;
-      window_last_ = last;
-    }
-    return window_;
-  }
-
-  /// Where and when: between the packet before the last one that libipt used and the next one it will use, and inside
-  /// the stretch.
+  /// Between the packet before the last one that libipt used and the next one it will use.
   void place(Event& e) {
-    e.offset = position();
-    e.time = window(samples_[0], position());
-    if (stretch_ == kNone) return;
-    const Stretch& st = trace_.map.stretches[stretch_];
-    e.offset = std::clamp(e.offset, st.begin + 1, st.end);
-    e.time.earliest = std::max(e.time.earliest, st.begin_time.earliest);
-    e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, st.end_time.latest));
+    times_.place(e, samples_[0], position(), stretch_ == kNone ? nullptr : &trace_.map.stretches[stretch_]);
   }
 
   void gap(GapCause cause, uint64_t from, uint64_t to, uint64_t ip) {
@@ -681,15 +652,12 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   void emit(Event e) {
-    // Events are in the order in which things happened, so what bounds one from below bounds all later ones.
-    e.time.earliest = std::max(e.time.earliest, last_time_.earliest);
-    e.time.latest = std::max(e.time.latest, last_time_.latest);
-    last_time_ = e.time;
+    times_.bound(e);
     ready_.push_back(e);
   }
 
   const PtTrace& trace_;
-  TimeMap::Reader times_;
+  EventTimes times_;
   pt_config config_;
   Resync resync_;
   ImageSelector& images_;
@@ -720,9 +688,6 @@ class LibiptEngine final : public FlowDecoder {
   Event last_block_;           // while nothing but blocks came since
   std::optional<Event> held_;  // a block that ended nowhere, as far as libipt went
 
-  uint64_t window_first_ = kNone, window_last_ = kNone;
-  TscInterval window_;
-  TscInterval last_time_{Tsc::min(), Tsc::min()};
   std::vector<Event> ready_;  // made and not yet handed out, from taken_ on
   size_t taken_ = 0;
 };
