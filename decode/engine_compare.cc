@@ -54,12 +54,14 @@ class Comparer {
   Comparer(Side fast, Side libipt) : fast_(std::move(fast)), libipt_(std::move(libipt)) {}
 
   EngineComparison run(const std::function<void(uint64_t)>& progress) {
-    while (fast_.peek() || libipt_.peek()) {
-      const FlowEvent* f = fast_.peek();
-      const FlowEvent* l = libipt_.peek();
+    for (;;) {
+      const FlowEvent* f = next_told(fast_);
+      const FlowEvent* l = next_told(libipt_);
+      if (!f && !l) break;
       const uint32_t stretch = !f ? l->stretch : !l ? f->stretch : std::min(f->stretch, l->stretch);
+      const uint64_t offset = (f ? f : l)->event.offset;
       compare(stretch);
-      if (progress && result_.stretches % 64 == 0) progress((f ? f : l)->event.offset);
+      if (progress && result_.stretches % 64 == 0) progress(offset);
     }
     return std::move(result_);
   }
@@ -98,7 +100,9 @@ class Comparer {
     }
     ++result_.stretches;
     const bool hidden = found && (given_up || is_beside_loss(stretch, found->offset));
-    std::erase_if(losses_, [&](const Loss& l) { return l.stretch <= stretch && l.to < last_offset_; });
+    std::erase_if(losses_, [&](const Loss& l) {
+      return (l.stretch <= stretch || l.stretch == kNoStretch) && l.to < last_offset_;
+    });
     if (!found) return;
     const bool unproven = !found->fast && found->libipt->kind == EventKind::block && behind == 0;
     if (unproven) return;
@@ -110,21 +114,26 @@ class Comparer {
     if (!result_.first) result_.first = found;
   }
 
-  /// The next event of the stretch that is no loss.
-  std::optional<Event> take(Side& side, uint32_t stretch) {
+  /// The next event in a stretch that is no loss; nullptr at the end. What lies in no stretch (a PIP while tracing is off) is
+  /// not walked, and told by libipt alone.
+  const FlowEvent* next_told(Side& side) {
     for (const FlowEvent* e = side.peek(); e; e = side.peek()) {
-      if (is_loss(e->event)) {
+      if (is_loss(e->event))
         losses_.push_back({e->stretch, e->event.offset, e->event.offset + e->event.count});
-        side.pop();
-        continue;
-      }
-      if (e->stretch != stretch) return std::nullopt;
-      const Event taken = e->event;
-      last_offset_ = std::max(last_offset_, taken.offset);
+      else if (e->stretch != kNoStretch)
+        return e;
       side.pop();
-      return taken;
     }
-    return std::nullopt;
+    return nullptr;
+  }
+
+  std::optional<Event> take(Side& side, uint32_t stretch) {
+    const FlowEvent* e = next_told(side);
+    if (!e || e->stretch != stretch) return std::nullopt;
+    const Event taken = e->event;
+    last_offset_ = std::max(last_offset_, taken.offset);
+    side.pop();
+    return taken;
   }
 
   /// The losses behind a stretch are known by now too: they explain nothing in front of them.

@@ -191,11 +191,22 @@ TEST(EngineCompare, AGapSomewhereElseHidesNothing) {
     Flow changed = real;
     ++changed[kAt].event.ip;
     const uint64_t from = where < kAt ? real[where].event.offset - 9 : real[where].event.offset - 2;
-    const uint32_t no_stretch = 5;
-    changed.insert(changed.begin() + static_cast<ptrdiff_t>(where), gap(no_stretch, from, 1));
+    changed.insert(changed.begin() + static_cast<ptrdiff_t>(where), gap(kNoStretch, from, 1));
     const Event instead = changed[where < kAt ? kAt + 1 : kAt].event;
     expect_found(changed, instead);
   }
+}
+
+TEST(EngineCompare, WhatLiesInNoStretchIsNotCompared) {
+  FlowEvent paging;
+  paging.stretch = kNoStretch;
+  paging.event.kind = EventKind::paging;
+  Flow changed = real_flow();
+  changed.insert(changed.begin() + kStretch * kPerStretch, paging);
+  EXPECT_EQ(compare(changed, real_flow()).different, 0u);
+  EXPECT_EQ(compare(real_flow(), changed).stretches, 5u);
+  ++changed[kAt + 1].event.ip;
+  expect_found(changed, changed[kAt + 1].event);
 }
 
 TEST(EngineCompare, WhereOneEngineCutsABlockIsUpToIt) {
