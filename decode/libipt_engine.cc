@@ -180,6 +180,7 @@ class LibiptEngine final : public FlowDecoder {
     undo_patch();
     sync_ = psb;
     samples_ = {psb, psb, psb};
+    mode_ = ptem_unknown;
     status_ = pt_blk_sync_set(decoder_.get(), psb - r.begin);
     emit_packet_gaps(psb + 1);  // a gap without bytes may lie at the PSB itself
     synced_ = true;
@@ -239,6 +240,7 @@ class LibiptEngine final : public FlowDecoder {
     sync_ = r.begin + patch_at_;
     status_ = pt_blk_sync_set(decoder_.get(), patch_at_);
     synced_ = true;
+    mode_ = ptem_unknown;
     samples_ = {st.begin, st.begin, st.begin};
     circle_.reset();
     emit_packet_gaps(st.begin);
@@ -473,6 +475,11 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   void take_block() {
+    // Without a mode libipt knows only the code that it remembers from other walks. The same bytes must give the same events.
+    if (mode_ == ptem_unknown) {
+      fail(-pte_bad_insn, stretch_ == kNone ? 0 : trace_.map.stretches[stretch_].begin_ip);
+      return;
+    }
     pt_block b;
     b.ninsn = 0;
     b.ip = 0;

@@ -275,6 +275,23 @@ TEST_P(FlowEngine, TracingThatNothingTurnedOnIsADesync) {
     EXPECT_THAT(lines, block);
 }
 
+TEST_P(FlowEngine, WithoutAModeCodeIsNotDecodedWhetherItIsKnownOrNot) {
+  const std::vector<uint8_t> program = test::tiny_program();
+  Decode known(psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd());
+  Decode r(PtBytes().psb().fup(0x401000).psbend().tnt("NT").fup(0x401005).tip_pgd());
+  known.selector.image = r.selector.image =
+      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
+  Shared shared;
+  const auto first_of = [&shared](Decode& d) {
+    std::vector<Event> batch(1);
+    batch.resize(decoder(d.trace, {}, d.selector, shared)->next(batch));
+    return batch.empty() ? std::string() : test::text_of(batch[0]);
+  };
+  EXPECT_EQ(first_of(r), "gap desync 401000");
+  EXPECT_EQ(first_of(known), "block 401000-401000 x1 direct_call");
+  EXPECT_EQ(first_of(r), "gap desync 401000");
+}
+
 TEST_P(FlowEngine, TheModeAStretchBeginsInIsNoChangeOfMode) {
   Decode r(PtBytes()
                .psb()
