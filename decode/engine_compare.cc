@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 namespace hindcast::decode {
 namespace {
+
+bool is_loss(const Event& e) { return e.kind == EventKind::gap || e.kind == EventKind::overflow; }
 
 /// One engine's events, with a look at the next one.
 class Side {
@@ -15,8 +18,11 @@ class Side {
   }
   const FlowEvent* peek() const { return at_ < have_ ? &batch_[at_] : nullptr; }
   void pop() {
+    lost_ = is_loss(batch_[at_].event);
     if (++at_ == have_) fill();
   }
+  /// What it said last is that something is lost.
+  bool lost() const { return lost_; }
 
  private:
   void fill() {
@@ -29,26 +35,33 @@ class Side {
   std::function<void(const Event&)> told_;
   std::array<FlowEvent, 256> batch_;
   size_t at_ = 0, have_ = 0;
+  bool lost_ = false;
 };
-
-bool is_loss(const Event& e) { return e.kind == EventKind::gap || e.kind == EventKind::overflow; }
 
 bool same(const Event& a, const Event& b) {
   return a.kind == b.kind && a.end == b.end && a.count == b.count && a.ip == b.ip && a.last_ip == b.last_ip &&
-         a.to == b.to;
+         a.to == b.to && a.time.overlaps(b.time);
 }
+
+/// What one side says is lost.
+struct Loss {
+  uint32_t stretch = 0;
+  uint64_t from = 0, to = 0;
+};
 
 class Comparer {
  public:
   Comparer(Side fast, Side libipt) : fast_(std::move(fast)), libipt_(std::move(libipt)) {}
 
   EngineComparison run(const std::function<void(uint64_t)>& progress) {
-    while (fast_.peek() || libipt_.peek()) {
-      const FlowEvent* f = fast_.peek();
-      const FlowEvent* l = libipt_.peek();
+    for (;;) {
+      const FlowEvent* f = next_told(fast_);
+      const FlowEvent* l = next_told(libipt_);
+      if (!f && !l) break;
       const uint32_t stretch = !f ? l->stretch : !l ? f->stretch : std::min(f->stretch, l->stretch);
+      const uint64_t offset = (f ? f : l)->event.offset;
       compare(stretch);
-      if (progress && result_.stretches % 64 == 0) progress((f ? f : l)->event.offset);
+      if (progress && result_.stretches % 64 == 0) progress(offset);
     }
     return std::move(result_);
   }
@@ -57,7 +70,8 @@ class Comparer {
   void compare(uint32_t stretch) {
     std::optional<Event> before, f, l;
     std::optional<EngineDifference> found;
-    uint64_t behind = 0;  // events behind the difference
+    bool given_up = false;  // the engine that says no more of the stretch says next that something is lost
+    uint64_t behind = 0;    // events behind the difference
     for (;;) {
       if (!f) f = take(fast_, stretch);
       if (!l) l = take(libipt_, stretch);
@@ -79,15 +93,20 @@ class Comparer {
         continue;
       } else {
         found = {stretch, (l ? l : f)->offset, f, l, before};
+        given_up = (!f && fast_.lost()) || (!l && libipt_.lost());
       }
       f.reset();
       l.reset();
     }
     ++result_.stretches;
+    const bool hidden = found && (given_up || is_beside_loss(stretch, found->offset));
+    std::erase_if(losses_, [&](const Loss& l) {
+      return (l.stretch <= stretch || l.stretch == kNoStretch) && l.to < last_offset_;
+    });
     if (!found) return;
     const bool unproven = !found->fast && found->libipt->kind == EventKind::block && behind == 0;
     if (unproven) return;
-    if (lost_in_ == stretch || found->offset <= lost_to_) {
+    if (hidden) {
       ++result_.beside_gaps;
       return;
     }
@@ -95,21 +114,32 @@ class Comparer {
     if (!result_.first) result_.first = found;
   }
 
-  /// The next event of the stretch that is no loss.
-  std::optional<Event> take(Side& side, uint32_t stretch) {
+  /// The next event in a stretch that is no loss; nullptr at the end. What lies in no stretch (a PIP while tracing is off) is
+  /// not walked, and told by libipt alone.
+  const FlowEvent* next_told(Side& side) {
     for (const FlowEvent* e = side.peek(); e; e = side.peek()) {
-      if (is_loss(e->event)) {
-        lost_in_ = e->stretch;
-        lost_to_ = std::max(lost_to_, e->event.offset + e->event.count);
-        side.pop();
-        continue;
-      }
-      if (e->stretch != stretch) return std::nullopt;
-      const Event taken = e->event;
+      if (is_loss(e->event))
+        losses_.push_back({e->stretch, e->event.offset, e->event.offset + e->event.count});
+      else if (e->stretch != kNoStretch)
+        return e;
       side.pop();
-      return taken;
     }
-    return std::nullopt;
+    return nullptr;
+  }
+
+  std::optional<Event> take(Side& side, uint32_t stretch) {
+    const FlowEvent* e = next_told(side);
+    if (!e || e->stretch != stretch) return std::nullopt;
+    const Event taken = e->event;
+    last_offset_ = std::max(last_offset_, taken.offset);
+    side.pop();
+    return taken;
+  }
+
+  /// The losses behind a stretch are known by now too: they explain nothing in front of them.
+  bool is_beside_loss(uint32_t stretch, uint64_t offset) const {
+    return std::any_of(losses_.begin(), losses_.end(),
+                       [&](const Loss& l) { return l.stretch == stretch || (l.from <= offset && offset <= l.to); });
   }
 
   /// Where one engine cuts a run of instructions in two is up to it.
@@ -127,11 +157,17 @@ class Comparer {
 
   Side fast_, libipt_;
   EngineComparison result_;
-  std::optional<uint32_t> lost_in_;  // the last stretch with a loss
-  uint64_t lost_to_ = 0;             // how far the losses reach
+  std::vector<Loss> losses_;  // that may explain a difference in this stretch or a later one
+  uint64_t last_offset_ = 0;
 };
 
 }  // namespace
+
+EngineComparison compare_flows(std::unique_ptr<FlowCursor> fast, std::unique_ptr<FlowCursor> libipt,
+                               const std::function<void(const Event&)>& told,
+                               const std::function<void(uint64_t)>& progress) {
+  return Comparer(Side(std::move(fast), told), Side(std::move(libipt), {})).run(progress);
+}
 
 Result<EngineComparison> compare_engines(const HostTrace& host, uint32_t stream, Resync resync,
                                          const std::function<void(const Event&)>& told,
@@ -141,7 +177,7 @@ Result<EngineComparison> compare_engines(const HostTrace& host, uint32_t stream,
   HC_TRY(auto fast, host.stream_flow(stream, options));
   options.engine = Engine::libipt;
   HC_TRY(auto libipt, host.stream_flow(stream, options));
-  return Comparer(Side(std::move(fast), told), Side(std::move(libipt), {})).run(progress);
+  return compare_flows(std::move(fast), std::move(libipt), told, progress);
 }
 
 }  // namespace hindcast::decode

@@ -22,12 +22,16 @@ struct EngineComparison {
   std::optional<EngineDifference> first;
 };
 
-/// Compares blocks and control events stretch by stretch: kinds, addresses, counts; not times and offsets, which the fast
-/// engine bounds more closely. Where a stretch ends in what nobody knows (overflow, cut, end of the stream, damage) libipt
-/// may tell one block more: the one whose branch no packet shows any more.
+/// Compares blocks and control events stretch by stretch: kinds, addresses, counts, and that the times overlap; not offsets
+/// and bounds of time, which the fast engine knows more closely. Where a stretch ends in what nobody knows (overflow, cut,
+/// end of the stream, damage) libipt may tell one block more: the one whose branch no packet shows any more.
 ///   told      called with each event of the fast engine; may be empty.
 ///   progress  called now and then with the offset in the stream; may be empty.
-/// Errors: as HostTrace::stream_flow().
+EngineComparison compare_flows(std::unique_ptr<FlowCursor> fast, std::unique_ptr<FlowCursor> libipt,
+                               const std::function<void(const Event&)>& told = {},
+                               const std::function<void(uint64_t)>& progress = {});
+
+/// The same of a stream. Errors: as HostTrace::stream_flow().
 Result<EngineComparison> compare_engines(const HostTrace& host, uint32_t stream, Resync resync,
                                          const std::function<void(const Event&)>& told = {},
                                          const std::function<void(uint64_t)>& progress = {});

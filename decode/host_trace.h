@@ -94,13 +94,15 @@ struct CodeLocation {
   uint64_t map_start = 0, map_length = 0;
 };
 
+inline constexpr uint32_t kNoStretch = 0xffffffffu;
+
 struct FlowEvent {
   Event event;
   Tid tid = kNoTid;
   Pid pid = kNoPid;
   CpuId cpu = kNoCpu;
   uint32_t stream = 0;
-  uint32_t stretch = 0;  // index of the traced stretch in its stream; for image_of()
+  uint32_t stretch = 0;  // index of the traced stretch in its stream, for image_of(); kNoStretch: outside of all
 };
 
 /// Events in order, pulled. Same contract as FlowDecoder::next: 0 only at the end.

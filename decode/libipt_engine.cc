@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "decode/circle_guard.h"
+#include "decode/packet_reader.h"
+#include "decode/psb_search.h"
+#include "decode/stretch_events.h"
 #include "decode/x86_insn.h"
 
 namespace hindcast::decode {
@@ -18,25 +20,6 @@ namespace {
 constexpr size_t kNone = ~size_t{0};
 constexpr std::array<uint8_t, 16> kPsb = {0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82,
                                           0x02, 0x82, 0x02, 0x82, 0x02, 0x82, 0x02, 0x82};
-
-/// Offset of the first whole PSB in [from, end), or end.
-uint64_t find_psb(ByteSpan bytes, uint64_t from, uint64_t end) {
-  if (from >= end) return end;
-  const auto it = std::search(bytes.begin() + static_cast<ptrdiff_t>(from), bytes.begin() + static_cast<ptrdiff_t>(end),
-                              kPsb.begin(), kPsb.end());
-  return static_cast<uint64_t>(it - bytes.begin());
-}
-
-/// Offset of the last PSB that starts in [begin, at], or end when there is none.
-uint64_t find_psb_before(ByteSpan bytes, uint64_t begin, uint64_t at, uint64_t end) {
-  if (end < kPsb.size()) return end;
-  for (uint64_t i = std::min(at, end - kPsb.size()) + 1; i-- > begin;) {
-    if (bytes[i] == 0x02 && std::memcmp(bytes.data() + i, kPsb.data(), kPsb.size()) == 0) return i;
-  }
-  return end;
-}
-
-uint32_t saturate(uint64_t v) { return v > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(v); }
 
 int bits_of(pt_exec_mode mode) { return mode == ptem_16bit ? 16 : mode == ptem_32bit ? 32 : 64; }
 
@@ -86,20 +69,23 @@ class LibiptEngine final : public FlowDecoder {
     synced_ = false;
     stretch_ = kNone;
     mode_ = ptem_unknown;
-    last_time_ = {Tsc::min(), Tsc::min()};
+    times_.forget_order();
     held_.reset();
-    range_ = 0;
+    undo_patch();
+    const size_t left = std::exchange(range_, 0);
     start_ = 0;
     gap_ = 0;
     for (size_t i = ranges_.size(); i-- > 0;) {
       const Range& r = ranges_[i];
-      const uint64_t psb = r.begin > offset ? r.end : find_psb_before(trace_.bytes, r.begin, offset, r.end);
-      if (psb == r.end) continue;
+      if (r.begin > offset) continue;
+      const auto psb = last_psb(trace_.bytes.subspan(r.begin, r.end - r.begin), offset - r.begin);
+      if (!psb) continue;
       range_ = i;
-      start_ = psb;
-      while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
+      start_ = r.begin + *psb;
+      while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < start_) ++gap_;
       break;
     }
+    if (range_ != left) copy_.clear();
   }
 
  private:
@@ -119,7 +105,7 @@ class LibiptEngine final : public FlowDecoder {
     if (!decoder_) {
       open_range();
     } else if (!synced_) {
-      sync_at_psb(find_psb(trace_.bytes, start_, ranges_[range_].end));
+      sync_at_psb(find_psb(start_));
     } else if (status_ & pts_event_pending) {
       take_event();
     } else if (status_ & pts_eos) {
@@ -137,7 +123,7 @@ class LibiptEngine final : public FlowDecoder {
     }
     const Range& r = ranges_[range_];
     // libipt takes a pointer to mutable bytes but does not write to them.
-    make_decoder(const_cast<uint8_t*>(trace_.bytes.data()) + r.begin);
+    make_decoder(copy_.empty() ? const_cast<uint8_t*>(trace_.bytes.data()) + r.begin : copy_.data());
     if (!decoder_) {
       gap(GapCause::unsupported, r.begin, r.end, 0);
       ++range_;
@@ -163,6 +149,7 @@ class LibiptEngine final : public FlowDecoder {
     emit_packet_gaps(ranges_[range_].end);
     decoder_.reset();
     copy_.clear();
+    patch_at_ = kNone;
     synced_ = false;
     ++range_;
     start_ = 0;
@@ -173,6 +160,13 @@ class LibiptEngine final : public FlowDecoder {
     leave_stretch();
     synced_ = false;
     start_ = from;
+  }
+
+  /// Offset of the first PSB from there on in the range, or its end.
+  uint64_t find_psb(uint64_t from) {
+    const uint64_t end = ranges_[range_].end;
+    if (psbs_.bytes().size() != end) psbs_ = PsbSearch(trace_.bytes.first(end));
+    return psbs_.next(from).value_or(end);
   }
 
   void sync_at_psb(uint64_t psb) {
@@ -186,6 +180,7 @@ class LibiptEngine final : public FlowDecoder {
     undo_patch();
     sync_ = psb;
     samples_ = {psb, psb, psb};
+    mode_ = ptem_unknown;
     status_ = pt_blk_sync_set(decoder_.get(), psb - r.begin);
     emit_packet_gaps(psb + 1);  // a gap without bytes may lie at the PSB itself
     synced_ = true;
@@ -194,7 +189,7 @@ class LibiptEngine final : public FlowDecoder {
       synced_ = false;
       start_ = psb + kPsb.size();
       if (status_ == -pte_eos) return;
-      const uint64_t next = find_psb(trace_.bytes, start_, r.end);
+      const uint64_t next = find_psb(start_);
       gap(GapCause::desync, psb, next, 0);
       start_ = next;
       return;
@@ -210,16 +205,16 @@ class LibiptEngine final : public FlowDecoder {
     const Stretch& st = trace_.map.stretches[s];
     const bool turned_on = st.start == StretchStart::enabled;
     resumed_ = kNone;
-    const std::optional<PacketAt> packet = packet_at_stretch(s);
-    if (!packet || !decoder_) return false;
+    PacketReader reader(trace_.bytes.first(r.end));
+    reader.seek(st.begin);
+    Packet first;
+    if (!decoder_ || reader.next(first) != Step::ok) return false;
     std::vector<uint8_t> p(kPsb.begin(), kPsb.end());
     const auto ip_packet = [&p, &st](uint8_t opcode) {
       p.push_back(static_cast<uint8_t>(opcode | 6u << 5));  // IPBytes 110b: full IP
       for (int i = 0; i < 64; i += 8) p.push_back(static_cast<uint8_t>(st.begin_ip >> i));
     };
-    const uint8_t mode_exec[] = {0x99, packet->mode == ptem_64bit   ? uint8_t{1}
-                                       : packet->mode == ptem_32bit ? uint8_t{2}
-                                                                    : uint8_t{0}};
+    const uint8_t mode_exec[] = {0x99, st.bits == 16 ? uint8_t{0} : st.bits == 32 ? uint8_t{2} : uint8_t{1}};
     const uint8_t psbend[] = {0x02, 0x23};
     if (turned_on) {
       p.insert(p.end(), std::begin(psbend), std::end(psbend));
@@ -230,7 +225,7 @@ class LibiptEngine final : public FlowDecoder {
       ip_packet(0x1d);  // FUP
       p.insert(p.end(), std::begin(psbend), std::end(psbend));
     }
-    if (packet->end < r.begin + p.size()) return false;
+    if (reader.offset() < r.begin + p.size()) return false;
 
     if (copy_.empty()) {
       copy_.assign(trace_.bytes.begin() + static_cast<ptrdiff_t>(r.begin),
@@ -239,12 +234,13 @@ class LibiptEngine final : public FlowDecoder {
       if (!decoder_) return false;
     }
     undo_patch();
-    patch_at_ = packet->end - p.size() - r.begin;
+    patch_at_ = reader.offset() - p.size() - r.begin;
     patch_size_ = p.size();
     std::copy(p.begin(), p.end(), copy_.begin() + static_cast<ptrdiff_t>(patch_at_));
     sync_ = r.begin + patch_at_;
     status_ = pt_blk_sync_set(decoder_.get(), patch_at_);
     synced_ = true;
+    mode_ = ptem_unknown;
     samples_ = {st.begin, st.begin, st.begin};
     circle_.reset();
     emit_packet_gaps(st.begin);
@@ -274,31 +270,6 @@ class LibiptEngine final : public FlowDecoder {
     PacketDecoder d(pt_pkt_alloc_decoder(&c));
     if (d && pt_pkt_sync_set(d.get(), offset) < 0) d.reset();
     return d;
-  }
-
-  struct PacketAt {
-    uint64_t end = 0;  // first byte after the packet that begins the stretch
-    pt_exec_mode mode = ptem_64bit;
-  };
-
-  /// Reads packets from the stretch's PSB up to its first packet.
-  std::optional<PacketAt> packet_at_stretch(size_t s) const {
-    const Stretch& st = trace_.map.stretches[s];
-    const PacketDecoder d = packet_decoder(st.sync);
-    if (!d) return std::nullopt;
-    PacketAt at;
-    pt_packet packet;
-    for (;;) {
-      uint64_t offset = 0;
-      if (pt_pkt_get_offset(d.get(), &offset) < 0 || offset > st.begin) return std::nullopt;
-      if (pt_pkt_next(d.get(), &packet, sizeof packet) < 0) return std::nullopt;
-      if (packet.type == ppt_mode && packet.payload.mode.leaf == pt_mol_exec)
-        at.mode = pt_get_exec_mode(&packet.payload.mode.bits.exec);
-      if (offset == st.begin) {
-        if (pt_pkt_get_offset(d.get(), &at.end) < 0) return std::nullopt;
-        return at;
-      }
-    }
   }
 
   // ---- stretches and code
@@ -353,7 +324,7 @@ class LibiptEngine final : public FlowDecoder {
     size_t s = stretch_;
     if (s == kNone) {
       // Packets and libipt do not agree on where tracing is on: nothing can be said up to the next PSB.
-      const uint64_t next = find_psb(trace_.bytes, std::max(position(), sync_ + 1), r.end);
+      const uint64_t next = find_psb(std::max(position(), sync_ + 1));
       gap(GapCause::unattributed, offset, next, 0);
       sync_later(next);
       return;
@@ -364,14 +335,7 @@ class LibiptEngine final : public FlowDecoder {
         continue;
       }
       emit_packet_gaps(all[s].begin);
-      Event e;
-      e.kind = EventKind::gap;
-      e.cause = GapCause::unattributed;
-      e.ip = all[s].begin_ip;
-      e.offset = all[s].begin;
-      e.count = saturate(all[s].end - all[s].begin);
-      e.time = {all[s].begin_time.earliest, all[s].end_time.latest};
-      emit(e);
+      emit(unattributed_gap(all[s]));
     }
     end_range();
   }
@@ -406,6 +370,7 @@ class LibiptEngine final : public FlowDecoder {
     circle_.reset();
     last_block_ = {};
     const auto& all = trace_.map.stretches;
+    const bool just_enabled = std::exchange(just_enabled_, ev.type == ptev_enabled);
     Event e;
     switch (ev.type) {
       case ptev_enabled: {
@@ -444,7 +409,7 @@ class LibiptEngine final : public FlowDecoder {
         break;
       case ptev_exec_mode: {
         const pt_exec_mode before = std::exchange(mode_, ev.variant.exec_mode.mode);
-        if (ev.status_update || before == mode_ || before == ptem_unknown) return;
+        if (ev.status_update || before == mode_ || before == ptem_unknown || just_enabled) return;
         e.kind = EventKind::exec_mode;
         e.count = static_cast<uint32_t>(bits_of(mode_));
         if (!ev.ip_suppressed) e.ip = ev.variant.exec_mode.ip;
@@ -497,7 +462,7 @@ class LibiptEngine final : public FlowDecoder {
     g.to = 0;
     leave_stretch();
     if (resolved_on) {
-      g.time.latest = std::max(g.time.latest, window(samples_[1], position()).latest);
+      g.time.latest = std::max(g.time.latest, times_.window(samples_[1], position()).latest);
       emit(g);
       (void)enter_stretch(ev.variant.overflow.ip, false);
     } else {
@@ -510,10 +475,16 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   void take_block() {
+    // Without a mode libipt knows only the code that it remembers from other walks. The same bytes must give the same events.
+    if (mode_ == ptem_unknown) {
+      fail(-pte_bad_insn, stretch_ == kNone ? 0 : trace_.map.stretches[stretch_].begin_ip);
+      return;
+    }
     pt_block b;
     b.ninsn = 0;
     b.ip = 0;
     const int status = pt_blk_next(decoder_.get(), &b, sizeof b);
+    just_enabled_ = false;
     sample_position();
     if (b.ninsn > 0 && stretch_ == kNone) {
       // Packets say that tracing is off here: malformed trace, such as a PSB+ with a FUP that nothing announces.
@@ -532,12 +503,7 @@ class LibiptEngine final : public FlowDecoder {
       e.ip = b.ip;
       e.last_ip = b.end_ip;
       place(e);
-      if (held_) {
-        e.ip = held_->ip;
-        e.count += held_->count;
-        e.time.earliest = held_->time.earliest;
-        held_.reset();
-      }
+      go_on_from(held_, e);
       if (e.end == BlockEnd::none && status >= 0)
         held_ = e;
       else
@@ -637,10 +603,9 @@ class LibiptEngine final : public FlowDecoder {
     const GapCause cause = status == -pte_nomap           ? GapCause::image_missing
                            : status == -pte_not_supported ? GapCause::unsupported
                                                           : GapCause::desync;
-    const Range& r = ranges_[range_];
     const auto& all = trace_.map.stretches;
     uint64_t at = position();
-    const uint64_t psb = find_psb(trace_.bytes, std::max(at, sync_ + 1), r.end);
+    const uint64_t psb = find_psb(std::max(at, sync_ + 1));
     if (resync_ == Resync::earliest) {
       size_t s = at == 0 ? 0 : trace_.stretch_at(at - 1) + 1;
       if (at != 0 && s > all.size()) s = 0;  // no stretch begins before: the first one is next
@@ -658,25 +623,9 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   // ---- events
-  TscInterval window(uint64_t first, uint64_t last) {
-    if (first != window_first_ || last != window_last_) {
-      window_ = times_.window(first, last);
-      window_first_ = first;
-      window_last_ = last;
-    }
-    return window_;
-  }
-
-  /// Where and when: between the packet before the last one that libipt used and the next one it will use, and inside
-  /// the stretch.
+  /// Between the packet before the last one that libipt used and the next one it will use.
   void place(Event& e) {
-    e.offset = position();
-    e.time = window(samples_[0], position());
-    if (stretch_ == kNone) return;
-    const Stretch& st = trace_.map.stretches[stretch_];
-    e.offset = std::clamp(e.offset, st.begin + 1, st.end);
-    e.time.earliest = std::max(e.time.earliest, st.begin_time.earliest);
-    e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, st.end_time.latest));
+    times_.place(e, samples_[0], position(), stretch_ == kNone ? nullptr : &trace_.map.stretches[stretch_]);
   }
 
   void gap(GapCause cause, uint64_t from, uint64_t to, uint64_t ip) {
@@ -710,15 +659,12 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   void emit(Event e) {
-    // Events are in the order in which things happened, so what bounds one from below bounds all later ones.
-    e.time.earliest = std::max(e.time.earliest, last_time_.earliest);
-    e.time.latest = std::max(e.time.latest, last_time_.latest);
-    last_time_ = e.time;
+    times_.bound(e);
     ready_.push_back(e);
   }
 
   const PtTrace& trace_;
-  TimeMap::Reader times_;
+  EventTimes times_;
   pt_config config_;
   Resync resync_;
   ImageSelector& images_;
@@ -728,10 +674,12 @@ class LibiptEngine final : public FlowDecoder {
   size_t range_ = 0;
   std::unique_ptr<pt_block_decoder, DecoderDeleter> decoder_;
   bool synced_ = false, done_ = false;
+  PsbSearch psbs_{{}};  // up to the range's end
   uint64_t start_ = 0;  // look for a PSB from here
   uint64_t sync_ = 0;   // where libipt was synchronised
   int status_ = 0;
   pt_exec_mode mode_ = ptem_unknown;  // as the last MODE.Exec said
+  bool just_enabled_ = false;         // a mode that comes with it is how the stretch begins, not a change inside
   std::vector<uint8_t> copy_;         // of the range, once a PSB+ had to be written into it
   uint64_t patch_at_ = kNone;         // in copy_
   size_t patch_size_ = 0;
@@ -747,9 +695,6 @@ class LibiptEngine final : public FlowDecoder {
   Event last_block_;           // while nothing but blocks came since
   std::optional<Event> held_;  // a block that ended nowhere, as far as libipt went
 
-  uint64_t window_first_ = kNone, window_last_ = kNone;
-  TscInterval window_;
-  TscInterval last_time_{Tsc::min(), Tsc::min()};
   std::vector<Event> ready_;  // made and not yet handed out, from taken_ on
   size_t taken_ = 0;
 };

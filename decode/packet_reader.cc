@@ -2,11 +2,12 @@
 
 #include <cstring>
 
+#include "decode/psb_search.h"
+
 namespace hindcast::decode {
 namespace {
 
-constexpr uint32_t kPsbPairs = 0x82028202;         // 02 82 02 82, little-endian
-constexpr uint32_t kPsbPairsShifted = 0x02820282;  // 82 02 82 02
+constexpr uint32_t kPsbPairs = 0x82028202;  // 02 82 02 82, little-endian
 
 uint32_t load32(const uint8_t* p) {
   uint32_t v;
@@ -32,30 +33,6 @@ uint64_t load_le(const uint8_t* p, size_t n, size_t readable) {
 }
 
 }  // namespace
-
-// A PSB is 16 bytes, so exactly one probe of 4 bytes out of every 13 lies wholly inside it: 4 of 13 bytes are
-// looked at.
-std::optional<uint64_t> next_psb(ByteSpan bytes, uint64_t from) {
-  constexpr uint64_t kStride = kPsbBytes - 4 + 1;
-  const uint64_t size = bytes.size();
-  if (size < kPsbBytes || from > size - kPsbBytes) return std::nullopt;
-  const uint8_t* const d = bytes.data();
-  for (uint64_t probe = from + kStride - 1; probe + 4 <= size;) {
-    const uint32_t v = load32(d + probe);
-    if (v != kPsbPairs && v != kPsbPairsShifted) [[likely]] {
-      probe += kStride;
-      continue;
-    }
-    // Where the run of 02 82 pairs around the probe begins and ends, at even distance from its first 02.
-    uint64_t begin = v == kPsbPairs ? probe : probe + 1;
-    while (begin >= from + 2 && d[begin - 2] == 0x02 && d[begin - 1] == 0x82) begin -= 2;
-    uint64_t end = v == kPsbPairs ? probe + 4 : probe + 3;
-    while (end + 2 <= size && d[end] == 0x02 && d[end + 1] == 0x82) end += 2;
-    if (end - begin >= kPsbBytes) return begin + (end - begin) % kPsbBytes;
-    probe = end + kStride - 1;  // no PSB begins before end: the pair there is broken
-  }
-  return std::nullopt;
-}
 
 bool PacketReader::resync() noexcept {
   const auto psb = next_psb(bytes(), pos_);

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 
 #include "decode/last_ip.h"
 #include "decode/pt_opcodes.h"
@@ -51,11 +50,6 @@ enum class Step : uint8_t {
   truncated,  // the packet is longer than what is left; nothing was consumed
   bad,        // an opcode or encoding that the SDM does not define; nothing was consumed: resync()
 };
-
-/// Offset of the first PSB that begins at or after from; nothing when there is none. Memory speed. Where the
-/// bytes before a PSB look like more of it (a payload ending in 02 82), the PSB is the last 16 bytes of the
-/// run.
-std::optional<uint64_t> next_psb(ByteSpan bytes, uint64_t from);
 
 /// Packets whose size and meaning follow from their first byte: nearly all of a stream. They need no decision but the
 /// table's, and a mispredicted one costs more than all the rest of reading a packet.

@@ -1,10 +1,9 @@
 #include "decode/stretches.h"
 
-#include <algorithm>
-#include <limits>
-#include <optional>
+#include <utility>
 
 #include "decode/packet_scan.h"
+#include "decode/stretch_events.h"
 
 namespace hindcast::decode {
 namespace {
@@ -275,7 +274,7 @@ class Scanner {
     gap.kind = EventKind::gap;
     gap.cause = cause;
     gap.offset = from;
-    gap.count = static_cast<uint32_t>(std::min<uint64_t>(to - from, std::numeric_limits<uint32_t>::max()));
+    gap.count = saturate(to - from);
     gap.time = times_.window(from, to);
     map_.gaps.push_back(gap);
   }

@@ -77,7 +77,7 @@ class StreamReader final : ImageSelector {
       stretch_ = stream_.inside(e.offset);
       owner_ = stretch_ < all.size() ? stream_.owner(stretch_) : nullptr;
     }
-    current_.stretch = static_cast<uint32_t>(stretch_);
+    current_.stretch = stretch_ < all.size() ? static_cast<uint32_t>(stretch_) : kNoStretch;
     if (owner_) {
       current_.tid = owner_->tid;
       current_.pid = owner_->pid;
@@ -335,7 +335,7 @@ class ThreadCursor final : public FlowCursor {
     g.event.time = time;
     g.tid = thread_.tid;
     g.pid = thread_.pid;
-    g.stretch = 0xffffffffu;
+    g.stretch = kNoStretch;
     if (stream) {
       g.cpu = stream->info.cpu;
       g.stream = stream->info.id;

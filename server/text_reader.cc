@@ -2,6 +2,7 @@
 
 #include "decode/packet_reader.h"
 #include "decode/packet_text.h"
+#include "decode/psb_search.h"
 #include "hindcast/perf_record.h"
 #include "server/record_text.h"
 
@@ -67,11 +68,9 @@ class Packets : public Streams {
     last_ip_ = {};
     skipped_ = 0;
     // IPs are relative to the last PSB, so reading begins at the one before what was asked for.
-    uint64_t start = decode::next_psb(bytes_.bytes, 0).value_or(bytes_.bytes.size());
-    for (uint64_t at = start; at <= question_.from && at < bytes_.bytes.size();) {
-      start = at;
-      at = decode::next_psb(bytes_.bytes, at + 1).value_or(bytes_.bytes.size());
-    }
+    auto psb = decode::last_psb(bytes_.bytes, question_.from);
+    if (!psb) psb = decode::next_psb(bytes_.bytes, 0);
+    const uint64_t start = psb.value_or(bytes_.bytes.size());
     reader_.seek(start);
     if (start > question_.from) skipped_ = start - question_.from;
   }

@@ -30,6 +30,8 @@ std::string event_words(const std::optional<Event>& e) {
   return s.str();
 }
 
+}  // namespace
+
 std::string difference_words(const decode::EngineComparison& c) {
   if (!c.first) return {};
   const decode::EngineDifference& d = *c.first;
@@ -40,6 +42,8 @@ std::string difference_words(const decode::EngineComparison& c) {
   if (d.before) s += "; both said before " + event_words(d.before);
   return s;
 }
+
+namespace {
 
 /// Decodes one stream from start to end, with both engines.
 void count_stream(OpenSnapshot& snapshot, const StreamInfo& info, Resync resync, uint64_t done_before, uint64_t total,

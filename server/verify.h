@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "decode/engine_compare.h"
 #include "server/open_snapshot.h"
 #include "server/query.h"
 #include "transport/bundle_reader.h"
@@ -15,5 +16,8 @@ Result<VerifyReport> verify_bundle(const transport::BundleReader& reader,
                                    const VerifyQuestion& question, const Progress& progress);
 
 std::vector<DamageRow> damage_rows(const std::vector<transport::BundleReader::Damage>& damage);
+
+/// Where the engines differ first, and what each says there; empty when they tell the same.
+std::string difference_words(const decode::EngineComparison& compared);
 
 }  // namespace hindcast::server

@@ -6,14 +6,13 @@
 #include <utility>
 
 #include "decode/fast/stretch_walk.h"
-#include "decode/packet_reader.h"
+#include "decode/psb_search.h"
+#include "decode/stretch_events.h"
 
 namespace hindcast::decode {
 namespace {
 
 constexpr size_t kBatch = 1024;
-
-uint32_t saturate(uint64_t v) { return static_cast<uint32_t>(std::min<uint64_t>(v, 0xffffffffu)); }
 
 class FastEngine final : public FlowDecoder {
  public:
@@ -57,11 +56,11 @@ class FastEngine final : public FlowDecoder {
     taken_ = written_ = walked_ = inside_ = 0;
     stopped_.reset();
     held_.reset();
-    last_time_ = {Tsc::min(), Tsc::min()};
+    times_.forget_order();
     last_event_.reset();
     unknown_stack();
     last_psb_failed_ = 0;
-    const uint64_t psb = psb_at_or_before(offset);
+    const uint64_t psb = last_psb(trace_.bytes, offset).value_or(0);
     gap_ = 0;
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
@@ -128,14 +127,7 @@ class FastEngine final : public FlowDecoder {
     const Stretch& st = stretch();
     std::shared_ptr<const CodeImage> code = images_.image_at(st.begin, Ip(st.begin_ip));
     if (!code) {
-      Event e;
-      e.kind = EventKind::gap;
-      e.cause = GapCause::unattributed;
-      e.ip = st.begin_ip;
-      e.offset = st.begin;
-      e.count = saturate(st.end - st.begin);
-      e.time = {st.begin_time.earliest, st.end_time.latest};
-      emit(e);
+      emit(unattributed_gap(st));
       unknown_stack();
       next_stretch();
       return false;
@@ -231,8 +223,8 @@ class FastEngine final : public FlowDecoder {
     at = std::clamp(at, st.begin, st.end);
     const auto cut = std::upper_bound(trace_.cuts.begin(), trace_.cuts.end(), at);
     const uint64_t limit = cut == trace_.cuts.end() ? trace_.bytes.size() : *cut;
-    const auto found = next_psb(trace_.bytes.first(limit), std::max(at, last_psb_failed_ + 1));
-    const uint64_t psb = found.value_or(limit);
+    if (psbs_.bytes().size() != limit) psbs_ = PsbSearch(trace_.bytes.first(limit));
+    const uint64_t psb = psbs_.next(std::max(at, last_psb_failed_ + 1)).value_or(limit);
     unknown_stack();
     if (psb < st.end) {
       gap(cause, at, psb, ip);
@@ -350,27 +342,9 @@ class FastEngine final : public FlowDecoder {
     e.count = p.count;
     e.ip = p.ip;
     e.last_ip = p.last_ip;
-    place(e);
-    if (held_) {
-      e.ip = held_->ip;
-      e.count += held_->count;
-      e.time.earliest = held_->time.earliest;
-      held_.reset();
-    }
-    bound(e);
-  }
-
-  void place(Event& e) {
-    const uint64_t first = std::min(previous_, next_), last = std::max(previous_, next_);
-    if (first != window_first_ || last != window_last_) {
-      window_ = times_.window(first, last);
-      window_first_ = first;
-      window_last_ = last;
-    }
-    const Stretch& st = stretch();
-    e.offset = std::clamp(last, st.begin + 1, st.end);
-    e.time.earliest = std::max(window_.earliest, st.begin_time.earliest);
-    e.time.latest = std::max(e.time.earliest, std::min(window_.latest, st.end_time.latest));
+    times_.place(e, std::min(previous_, next_), std::max(previous_, next_), &stretch());
+    go_on_from(held_, e);
+    times_.bound(e);
   }
 
   void gap(GapCause cause, uint64_t from, uint64_t to, uint64_t ip) {
@@ -407,35 +381,15 @@ class FastEngine final : public FlowDecoder {
 
   void emit(Event e) {
     release_held();
-    bound(e);
+    times_.bound(e);
     ready_.push_back(e);
-  }
-
-  void bound(Event& e) {
-    // Events are in the order in which things happened, so what bounds one from below bounds all later ones.
-    e.time.earliest = std::max(e.time.earliest, last_time_.earliest);
-    e.time.latest = std::max(e.time.latest, last_time_.latest);
-    last_time_ = e.time;
-  }
-
-  uint64_t psb_at_or_before(uint64_t offset) const {
-    uint64_t psb = 0, from = 0;
-    // Stretches know the PSB before them; from there on it is near.
-    const size_t s = trace_.stretch_at(offset);
-    if (s < all_.size()) psb = from = all_[s].sync;
-    for (;;) {
-      const auto found = next_psb(trace_.bytes, from);
-      if (!found || *found > offset) return psb;
-      psb = *found;
-      from = *found + 1;
-    }
   }
 
   static constexpr uint64_t kNowhere = ~uint64_t{0};
 
   const PtTrace& trace_;
   const std::vector<Stretch>& all_;
-  TimeMap::Reader times_;
+  EventTimes times_;
   const Resync resync_;
   ImageSelector& images_;
   std::unique_ptr<FlowDecoder> libipt_;
@@ -446,6 +400,7 @@ class FastEngine final : public FlowDecoder {
   size_t s_ = 0;              // of all_: the stretch that is walked, or the next one
   size_t gap_ = 0;            // next of map.gaps
   uint64_t sync_ = kNowhere;  // the PSB since which the return stack is known
+  PsbSearch psbs_{{}};        // up to the next cut
   uint64_t last_psb_failed_ = 0;
   std::shared_ptr<BlockGraph> graph_;
   StretchWalk walk_;
@@ -459,11 +414,8 @@ class FastEngine final : public FlowDecoder {
   uint64_t libipt_from_ = 0, libipt_until_ = 0;
   std::optional<Event> last_event_;  // of libipt's, not handed out
 
-  uint64_t previous_ = 0;  // the packet that was used last
-  uint64_t next_ = 0;      // and the one that is used next
-  uint64_t window_first_ = kNowhere, window_last_ = kNowhere;
-  TscInterval window_;
-  TscInterval last_time_{Tsc::min(), Tsc::min()};
+  uint64_t previous_ = 0;      // the packet that was used last
+  uint64_t next_ = 0;          // and the one that is used next
   std::optional<Event> held_;  // a block that ended nowhere
   std::vector<Event> ready_;   // made and not yet handed out, from taken_ on
   size_t taken_ = 0;

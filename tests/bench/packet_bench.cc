@@ -2,7 +2,7 @@
 // and of the stretch scan. Every run checks its packet count: a wrong answer has no speed.
 //
 // Streams: "generated" is what a CPU with TSC, MTC and CYC on writes for branchy code (fixed seed, 16 MiB); "mruby" is
-// the corpus trace kafl-mruby (713 KB, a third of it PADs), there when HINDCAST_CORPUS is set.
+// the corpus trace kafl-mruby (713 KB, a third of it PADs), there when HINDCAST_CORPUS is set; "storm" is 16 MiB of PSBs.
 #include <benchmark/benchmark.h>
 #include <intel-pt.h>
 
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "decode/packet_reader.h"
+#include "decode/psb_search.h"
 #include "decode/pt_time.h"
 #include "decode/stretches.h"
 #include "tests/support/corpus.h"
@@ -61,9 +62,20 @@ Stream generate() {
   return s;
 }
 
+/// Nothing but PSBs.
+Stream generate_storm() {
+  constexpr size_t kPsbs = 1 << 20;
+  Stream s;
+  s.psbs = s.packets = kPsbs;
+  for (size_t i = 0; i < kPsbs * 8; ++i) s.bytes.insert(s.bytes.end(), {0x02, 0x82});
+  return s;
+}
+
 const Stream* stream(const std::string& name) {
   static const Stream generated = generate();
   if (name == "generated") return &generated;
+  static const Stream storm = generate_storm();
+  if (name == "storm") return &storm;
   if (!test::corpus_folder()) return nullptr;
   static const Stream mruby = [] {
     const test::CorpusTrace t = test::corpus_trace("kafl-mruby");
@@ -128,7 +140,26 @@ void psb_search(benchmark::State& state, const char* name) {
   uint64_t n = 0;
   for (auto _ : state) {
     n = 0;
-    for (auto at = next_psb(s->bytes, 0); at; at = next_psb(s->bytes, *at + kPsbBytes)) ++n;
+    PsbSearch search(s->bytes);
+    for (auto at = search.next(0); at; at = search.next(*at + 1)) ++n;
+    benchmark::DoNotOptimize(n);
+  }
+  finish(state, *s, n == s->psbs, "PSB count");
+}
+
+void libipt_psb_search(benchmark::State& state, const char* name) {
+  const Stream* s = stream_for(state, name);
+  if (!s) return;
+  pt_config config;
+  pt_config_init(&config);
+  config.begin = const_cast<uint8_t*>(s->bytes.data());
+  config.end = config.begin + s->bytes.size();
+  uint64_t n = 0;
+  for (auto _ : state) {
+    n = 0;
+    std::unique_ptr<pt_packet_decoder, void (*)(pt_packet_decoder*)> d(pt_pkt_alloc_decoder(&config),
+                                                                       pt_pkt_free_decoder);
+    while (pt_pkt_sync_forward(d.get()) >= 0) ++n;
     benchmark::DoNotOptimize(n);
   }
   finish(state, *s, n == s->psbs, "PSB count");
@@ -163,11 +194,14 @@ void stretch_scan(benchmark::State& state, const char* name) {
 BENCHMARK_CAPTURE(our_reader, generated, "generated");
 BENCHMARK_CAPTURE(libipt_reader, generated, "generated");
 BENCHMARK_CAPTURE(psb_search, generated, "generated");
+BENCHMARK_CAPTURE(libipt_psb_search, generated, "generated");
+BENCHMARK_CAPTURE(psb_search, storm, "storm");
 BENCHMARK_CAPTURE(time_map, generated, "generated");
 BENCHMARK_CAPTURE(stretch_scan, generated, "generated");
 BENCHMARK_CAPTURE(our_reader, mruby, "mruby");
 BENCHMARK_CAPTURE(libipt_reader, mruby, "mruby");
 BENCHMARK_CAPTURE(psb_search, mruby, "mruby");
+BENCHMARK_CAPTURE(libipt_psb_search, mruby, "mruby");
 BENCHMARK_CAPTURE(stretch_scan, mruby, "mruby");
 
 }  // namespace

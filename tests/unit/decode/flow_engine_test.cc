@@ -210,6 +210,23 @@ TEST_P(FlowEngine, AnyNumberOfPsbsThatSayNothingEnds) {
   EXPECT_FALSE(r.events().empty());
 }
 
+TEST_P(FlowEngine, APayloadThatLooksLikeAPsbHidesNoPsbBehindIt) {
+  const PtBytes before = psb_on(0x401040).tip(0x7f0000).tip(0x8202, 1);  // ... 02 82, and the PSB's 02 82
+  PtBytes trace = before;
+  trace.append(psb_on(0x401022)).fup(0x401023).tip_pgd();
+  Decode r(trace);
+  const Lines want{"block 401022-401022 x1 none", "async_disabled 401023"};
+  const Lines lines = r.lines(Resync::psb);
+  EXPECT_EQ(Lines(lines.end() - std::min<ptrdiff_t>(2, std::ssize(lines)), lines.end()), want);
+  Shared shared;
+  const auto d = decoder(r.trace, {}, r.selector, shared);
+  d->seek(before.size() + 3);
+  std::vector<Event> batch(10);
+  batch.resize(d->next(batch));
+  ASSERT_GE(batch.size(), 2u);
+  EXPECT_EQ(test::text_of(batch[batch.size() - 2]), want[0]);
+}
+
 TEST_P(FlowEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
   Decode r(psb_on(0x401030).tnt("TTTT").fup(0x401030).tip_pgd().tip_pge(0x401022).fup(0x401023).tip_pgd());
   const Lines lines = r.lines();
@@ -258,6 +275,39 @@ TEST_P(FlowEngine, TracingThatNothingTurnedOnIsADesync) {
     EXPECT_THAT(lines, block);
 }
 
+TEST_P(FlowEngine, WithoutAModeCodeIsNotDecodedWhetherItIsKnownOrNot) {
+  const std::vector<uint8_t> program = test::tiny_program();
+  Decode known(psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd());
+  Decode r(PtBytes().psb().fup(0x401000).psbend().tnt("NT").fup(0x401005).tip_pgd());
+  known.selector.image = r.selector.image =
+      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
+  Shared shared;
+  const auto first_of = [&shared](Decode& d) {
+    std::vector<Event> batch(1);
+    batch.resize(decoder(d.trace, {}, d.selector, shared)->next(batch));
+    return batch.empty() ? std::string() : test::text_of(batch[0]);
+  };
+  EXPECT_EQ(first_of(r), "gap desync 401000");
+  EXPECT_EQ(first_of(known), "block 401000-401000 x1 direct_call");
+  EXPECT_EQ(first_of(r), "gap desync 401000");
+}
+
+TEST_P(FlowEngine, TheModeAStretchBeginsInIsNoChangeOfMode) {
+  Decode r(PtBytes()
+               .psb()
+               .mode_exec(2)
+               .psbend()
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd()
+               .mode_exec(1)
+               .tip_pge(0x401022)
+               .fup(0x401023)
+               .tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023",
+                              "enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
 TEST_P(FlowEngine, BytesBeforeTheFirstPsbAreNotCaptured) {
   Decode r(PtBytes().tnt("TT").tnt("NN").append(psb_on(0x401022)).fup(0x401023).tip_pgd());
   EXPECT_EQ(r.lines(), (Lines{"gap not_captured", "block 401022-401022 x1 none", "async_disabled 401023"}));
@@ -293,6 +343,38 @@ TEST_P(FlowEngine, SeekContinuesAtThePsbBeforeTheOffset) {
   for (size_t i = 0; i < n; ++i) lines.push_back(test::text_of(batch[i]));
   EXPECT_EQ(lines, r.lines());
   EXPECT_EQ(lines.size(), 7u);
+}
+
+TEST_P(FlowEngine, AfterASeekErrorsAreResumedFromAsBefore) {
+  const PtBytes lost = psb_off()
+                           .mode_exec()
+                           .tip_pge(0x401040)
+                           .tip(0x7f0000)
+                           .fup(0x7f0010)
+                           .tip_pgd()
+                           .tip_pge(0x401022)
+                           .fup(0x401023)
+                           .tip_pgd();
+  PtBytes trace = lost;
+  trace.append(psb_off()).pad(500).append(lost);
+  for (const std::vector<uint64_t>& cuts : {std::vector<uint64_t>{}, std::vector<uint64_t>{lost.size()}}) {
+    Decode r(trace, cuts);
+    Shared shared;
+    const auto lines_from = [](FlowDecoder& d, uint64_t offset, size_t most) {
+      d.seek(offset);
+      std::vector<Event> batch(most);
+      batch.resize(d.next(batch));
+      Lines lines;
+      for (const Event& e : batch) lines.push_back(test::text_of(e));
+      return lines;
+    };
+    const auto used = decoder(r.trace, {}, r.selector, shared);
+    const auto fresh = decoder(r.trace, {}, r.selector, shared);
+    (void)lines_from(*used, 0, 4);  // one of them behind the first error
+    const Lines lines = lines_from(*used, trace.size() - 10, 100);
+    EXPECT_EQ(lines.back(), "async_disabled 401023");
+    EXPECT_EQ(lines, lines_from(*fresh, trace.size() - 10, 100));
+  }
 }
 
 TEST_P(FlowEngine, TimesNeverDecreaseAndHoldTheStretchsBounds) {

@@ -1,11 +1,7 @@
-// The packet reader's rules beyond single packets: damage, resync, PSB search, look-ahead. Forms: packet_golden_test.
+// The packet reader's rules beyond single packets: damage, resync, look-ahead. Forms: packet_golden_test.
 #include "decode/packet_reader.h"
 
 #include <gtest/gtest.h>
-
-#include <algorithm>
-#include <random>
-#include <vector>
 
 #include "tests/support/pt_bytes.h"
 
@@ -92,56 +88,6 @@ TEST(LastIp, SuppressedLeavesTheAddressAlone) {
   ip.expand(IpBytes::full, 0xffff800012345678);
   EXPECT_EQ(ip.expand(IpBytes::suppressed, 0), 0xffff800012345678);
   EXPECT_EQ(ip.expand(IpBytes::update16, 0x1111), 0xffff800012341111);
-}
-
-TEST(NextPsb, FindsOneAtEveryOffset) {
-  for (size_t at = 0; at < 64; ++at) {
-    auto t = PtBytes().pad(static_cast<int>(at)).psb().pad(3);
-    EXPECT_EQ(next_psb(t.bytes(), 0), at);
-    EXPECT_EQ(next_psb(t.bytes(), at), at);
-    EXPECT_EQ(next_psb(t.bytes(), at + 1), std::nullopt) << "at " << at;
-  }
-}
-
-TEST(NextPsb, NeedsAllSixteenBytes) {
-  EXPECT_EQ(next_psb(PtBytes().psb().drop_last(1).bytes(), 0), std::nullopt);
-  for (size_t broken = 0; broken < 16; ++broken) {
-    auto bytes = PtBytes().pad(7).psb().pad(7).bytes();
-    bytes[7 + broken] ^= 0x40;
-    EXPECT_EQ(next_psb(bytes, 0), std::nullopt) << "byte " << broken;
-  }
-}
-
-TEST(NextPsb, APayloadThatLooksLikeItsBeginningIsNotPartOfIt) {
-  const auto t = PtBytes().tip(0x8202, 1).psb().tsc(1);  // ... 02 82 | 02 82 02 82 ...
-  EXPECT_EQ(next_psb(t.bytes(), 0), 3u);
-}
-
-TEST(NextPsb, BackToBackTheFirstIsFound) {
-  const auto t = PtBytes().pad(3).psb().psb().tsc(1);
-  EXPECT_EQ(next_psb(t.bytes(), 0), 3u);
-  EXPECT_EQ(next_psb(t.bytes(), 4), 19u);
-}
-
-TEST(NextPsb, AgreesWithALookAtEveryByte) {
-  std::mt19937_64 random(1);
-  constexpr uint8_t kAlphabet[] = {0x02, 0x82, 0x00};
-  for (int round = 0; round < 20000; ++round) {
-    std::vector<uint8_t> bytes(random() % 120);
-    for (uint8_t& b : bytes) b = kAlphabet[random() % 3];
-    for (int inserted = static_cast<int>(random() % 3); inserted-- > 0;) {
-      const auto psb = PtBytes().psb().bytes();
-      bytes.insert(bytes.begin() + static_cast<long>(random() % (bytes.size() + 1)), psb.begin(), psb.end());
-    }
-    const uint64_t from = random() % (bytes.size() + 2);
-    std::optional<uint64_t> want;
-    for (uint64_t at = from; !want && at + 16 <= bytes.size(); ++at) {
-      uint64_t end = at;
-      while (end + 2 <= bytes.size() && bytes[end] == 0x02 && bytes[end + 1] == 0x82) end += 2;
-      if (end - at >= 16) want = at + (end - at) % 16;
-    }
-    ASSERT_EQ(next_psb(bytes, from), want) << "round " << round;
-  }
 }
 
 }  // namespace

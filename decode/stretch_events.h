@@ -1,0 +1,81 @@
+// What both engines do alike to an event before it is handed out: where and when it was, and in which order it is told.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "decode/pt_time.h"
+#include "decode/stretches.h"
+
+namespace hindcast::decode {
+
+/// For Event::count of a gap.
+inline uint32_t saturate(uint64_t v) {
+  return static_cast<uint32_t>(std::min<uint64_t>(v, std::numeric_limits<uint32_t>::max()));
+}
+
+/// All of a stretch that nobody claims.
+inline Event unattributed_gap(const Stretch& stretch) {
+  Event e;
+  e.kind = EventKind::gap;
+  e.cause = GapCause::unattributed;
+  e.ip = stretch.begin_ip;
+  e.offset = stretch.begin;
+  e.count = saturate(stretch.end - stretch.begin);
+  e.time = {stretch.begin_time.earliest, stretch.end_time.latest};
+  return e;
+}
+
+/// A block that ended nowhere goes on in this one: they are told as one.
+inline void go_on_from(std::optional<Event>& held, Event& block) {
+  if (!held) return;
+  block.ip = held->ip;
+  block.count += held->count;
+  block.time.earliest = held->time.earliest;
+  held.reset();
+}
+
+/// Of one decoder over one stream. Borrows the map.
+class EventTimes {
+ public:
+  explicit EventTimes(const TimeMap& times) : times_(times) {}
+
+  /// When something happened that lies between two packets. Most questions are the last one again.
+  TscInterval window(uint64_t first, uint64_t last) {
+    if (first != first_ || last != last_) {
+      window_ = times_.window(first, last);
+      first_ = first;
+      last_ = last;
+    }
+    return window_;
+  }
+
+  /// Where and when: between two packets, and inside the stretch (nullptr: nobody knows which).
+  void place(Event& e, uint64_t first, uint64_t last, const Stretch* stretch) {
+    e.offset = last;
+    e.time = window(first, last);
+    if (!stretch) return;
+    e.offset = std::clamp(e.offset, stretch->begin + 1, stretch->end);
+    e.time.earliest = std::max(e.time.earliest, stretch->begin_time.earliest);
+    e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, stretch->end_time.latest));
+  }
+
+  /// Events are in the order in which things happened, so what bounds one from below bounds all later ones.
+  void bound(Event& e) {
+    e.time.earliest = std::max(e.time.earliest, told_.earliest);
+    e.time.latest = std::max(e.time.latest, told_.latest);
+    told_ = e.time;
+  }
+  /// What comes next may lie before what was told.
+  void forget_order() { told_ = {Tsc::min(), Tsc::min()}; }
+
+ private:
+  TimeMap::Reader times_;
+  uint64_t first_ = ~uint64_t{0}, last_ = ~uint64_t{0};
+  TscInterval window_;
+  TscInterval told_{Tsc::min(), Tsc::min()};
+};
+
+}  // namespace hindcast::decode
