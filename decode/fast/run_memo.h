@@ -54,29 +54,30 @@ class RunMemo {
   /// Fills a slot. May add to the graph.
   static void build(BlockGraph& graph, bool ret_compression, BlockId at, uint8_t bits, unsigned before, Run& run);
 
-  /// To be told when a run was asked for and not there. False: not worth asking for a while.
-  bool missed() {
-    ++missed_;
-    return resting_ == 0;
-  }
-  /// To be told now and then of the ids that were written since.
-  void wrote(uint64_t ids) {
-    if (resting_ != 0) {
+  /// To be told when a run was asked for and not there.
+  void missed() { ++missed_; }
+  /// To be told of the ids that were written since: how many by how many runs, or with runs == 0 without.
+  void wrote(uint64_t ids, uint64_t runs) {
+    if (runs == 0) {
       resting_ -= std::min(resting_, ids);
       return;
     }
-    written_ += ids;
-    if (written_ < kTrial) return;
-    if (missed_ > written_ / kIdsPerMiss && !std::exchange(young_, false)) resting_ = kRest;
-    written_ = missed_ = 0;
+    ids_ += ids;
+    runs_taken_ += runs;
+    if (runs_taken_ < kTrial) return;
+    const bool pays = ids_ >= kIdsARun * runs_taken_ && missed_ <= ids_ / kIdsAMiss;
+    // The first questions cannot be answered.
+    if (!pays && !std::exchange(young_, false)) resting_ = kRest;
+    ids_ = runs_taken_ = missed_ = 0;
   }
   bool resting() const { return resting_ != 0; }
 
  private:
   static constexpr unsigned kLog2Runs = 15;
-  static constexpr uint64_t kTrial = 1 << 16;  // ids between two judgements
-  static constexpr uint64_t kRest = 1 << 20;
-  static constexpr uint64_t kIdsPerMiss = 20;  // a run that has to be made costs about what it saves in so many
+  static constexpr uint64_t kTrial = 1 << 12;  // runs between two judgements
+  static constexpr uint64_t kRest = 1 << 20;   // ids
+  // Measured: a run costs as much as four or five superblocks walked one by one, making one as much as twenty.
+  static constexpr uint64_t kIdsARun = 5, kIdsAMiss = 20;
 
   void set_graph(uint64_t serial);
 
@@ -84,8 +85,8 @@ class RunMemo {
   uint16_t tag_ = 0;                             // what stands for it in keys
   std::unordered_map<uint64_t, uint16_t> tags_;  // of all graphs since the runs were forgotten last
   std::vector<Run> runs_ = std::vector<Run>(size_t{1} << kLog2Runs);
-  uint64_t written_ = 0, missed_ = 0, resting_ = 0;
-  bool young_ = true;  // the first questions cannot be answered
+  uint64_t ids_ = 0, runs_taken_ = 0, missed_ = 0, resting_ = 0;
+  bool young_ = true;
 };
 
 }  // namespace hindcast::decode

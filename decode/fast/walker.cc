@@ -49,6 +49,7 @@ struct Walker {
     auto tip = static_cast<uint32_t>(walk.tip);
     BlockId* o = out;
     BlockId* const stop = end - Run::kMostIds;
+    uint64_t runs = 0;
     while (tip < tips && stop - o >= 0) {
       if (!stack.has_room(top, Run::kMostPushes)) top = stack.make_room(top);
       const uint32_t left = std::max(lanes.tip_bits[tip], bit) - bit;
@@ -57,12 +58,14 @@ struct Walker {
       const uint64_t key = memo.key(ret_compression, at, bits, before);
       Run& run = memo.slot(key);
       if (run.key != key) [[unlikely]] {
-        if (is_open(at) || !memo.missed()) break;
+        if (is_open(at)) break;
+        memo.missed();
         RunMemo::build(graph, ret_compression, at, bits, before, run);
         run.key = key;
       }
       if (run.count == 0) [[unlikely]]
         break;
+      ++runs;
       std::memcpy(o, run.ids.data(), sizeof run.ids);
       o += run.count;
       bit += run.bits;
@@ -74,7 +77,7 @@ struct Walker {
       top -= returns;
       tip += takes_tip;
     }
-    memo.wrote(static_cast<uint64_t>(o - out));
+    if (runs != 0) memo.wrote(static_cast<uint64_t>(o - out), runs);
     walk.at = at;
     walk.bit = bit;
     walk.tip = tip;
@@ -140,7 +143,7 @@ struct Walker {
         going = false;
       }
     } while (going && o - out < patience);
-    memo.wrote(static_cast<uint64_t>(o - out));
+    memo.wrote(static_cast<uint64_t>(o - out), 0);
 
     walk.at = at;
     walk.bit = bit;
