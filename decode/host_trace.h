@@ -124,6 +124,15 @@ struct EngineCounts {
   uint64_t libipt = 0;  // those that the fast engine left to libipt
 };
 
+/// What a stream's flow amounts to.
+struct FlowTotals {
+  uint64_t instructions = 0;
+  uint64_t branches = 0;   // that used trace: conditional and indirect ones, returns
+  uint64_t stretches = 0;  // of the stream
+  uint64_t skipped = 0;   // of these, those that only libipt decodes, or whose code or thread nobody knows: not counted
+  uint64_t given_up = 0;  // and those counted in part: trace and code do not fit
+};
+
 /// One thread of the caller at a time, cursors included; cursors must not outlive the HostTrace.
 class HostTrace {
  public:
@@ -152,6 +161,9 @@ class HostTrace {
   Result<std::unique_ptr<FlowCursor>> stream_flow(uint32_t stream, const FlowOptions& options = {}) const;
   /// The same by CPU: the per-CPU stream of that CPU.
   Result<std::unique_ptr<FlowCursor>> cpu_flow(CpuId cpu, const FlowOptions& options = {}) const;
+
+  /// The fast engine over a whole stream, without events and times: the least that a decode can cost. Errors: not_found.
+  Result<FlowTotals> count(uint32_t stream) const;
 
   /// The code that an event ran in; nullptr when its thread is unknown. For block_instructions() and
   /// disassembly.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "server/bench.h"
 #include "server/call_reader.h"
 #include "server/flow_reader.h"
 #include "server/open_snapshot.h"
@@ -95,6 +96,10 @@ class BundleQuery : public Query {
   Result<VerifyReport> verify(const VerifyQuestion& question, const Progress& progress) override {
     return verify_bundle(
         reader_, [this](size_t i) { return open(i); }, question, progress);
+  }
+  Result<BenchReport> bench(size_t snapshot, std::chrono::duration<double> budget, const Progress& progress) override {
+    HC_TRY(OpenSnapshot * s, open(snapshot));
+    return bench_snapshot(*s, budget, progress);
   }
 
  private:

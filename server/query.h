@@ -11,6 +11,7 @@
 // ticks into nanoseconds since the snapshot's first tick. Where something is not known, a gap stands in its place.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -265,6 +266,24 @@ struct VerifyReport {
   bool whole() const;           // nothing damaged, everything decoded, equal to the truth if there was one
 };
 
+/// How fast a snapshot is decoded here, on one core.
+struct BenchReport {
+  struct Work {
+    uint64_t instructions = 0, branches = 0;  // branches that used trace
+  };
+  struct Way {
+    Work work;  // of one pass over all PT streams
+    size_t passes = 0;
+    double seconds = 0;  // of one pass: the median
+  };
+  uint64_t bytes = 0;                                 // of PT
+  uint64_t stretches = 0, skipped = 0, given_up = 0;  // as decode::FlowTotals
+  Way cold;    // control flow alone, by the fast engine, which knows none of the code yet
+  Way flow;    // the same when it knows the code
+  Way events;  // each block with its thread and time, by the fast engine
+  Way libipt;  // the same by the libipt engine, code known
+};
+
 class Query {
  public:
   virtual ~Query() = default;
@@ -292,6 +311,9 @@ class Query {
 
   /// Reads every chunk and decodes every stream. Differences and damage are in the report, not errors.
   virtual Result<VerifyReport> verify(const VerifyQuestion& question, const Progress& progress) = 0;
+  /// Takes about four times `budget` of wall time, or longer where one pass does. Errors: as overview().
+  virtual Result<BenchReport> bench(size_t snapshot, std::chrono::duration<double> budget,
+                                    const Progress& progress) = 0;
 };
 
 struct QueryOptions {

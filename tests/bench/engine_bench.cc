@@ -21,7 +21,7 @@
 #include <map>
 
 #include "decode/fast/fast_engine.h"
-#include "decode/fast/stretch_walk.h"
+#include "decode/fast/walk_stream.h"
 #include "server/open_snapshot.h"
 #include "tests/support/corpus.h"
 #include "tests/support/run_program.h"
@@ -74,38 +74,10 @@ struct Totals {
   uint64_t instructions = 0, blocks = 0;
 };
 
-/// All stretches as ids, written to sink.room() piece by piece; blocks of a stretch's end to sink.last().
 template <class Sink>
 void walk_all(const Input& in, BlockGraphs& graphs, Sink& sink) {
-  StretchWalk walk(in.trace.bytes, !in.config.options.noretcomp, graphs.memo());
-  std::shared_ptr<BlockGraph> graph;
-  std::vector<uint32_t> tail;
-  uint64_t sync = ~uint64_t{0};
-  for (size_t s = 0; s < in.images.size(); ++s) {
-    const Stretch& st = in.trace.map.stretches[s];
-    if (st.sync != sync || st.start != StretchStart::enabled) walk.stack().clear();
-    sync = st.sync;
-    if (!in.images[s] || !st.plain) continue;
-    if (!graph || graph->code() != in.images[s]) {
-      if (graph) walk.stack().leave(*graph);
-      graph = graphs.of(in.images[s], 64);
-    }
-    if (!walk.begin(st, *graph)) continue;
-    for (;;) {
-      size_t n = 0;
-      const auto found = walk.next(sink.room(), n);
-      sink.wrote(*graph, n);
-      if (walk.last_psb() != 0) sync = walk.last_psb();
-      if (found == StretchWalk::Found::blocks) continue;
-      if (found == StretchWalk::Found::stuck) break;
-      std::optional<BlockPart> part;
-      tail.clear();
-      walk.finish(tail, part);
-      for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
-      if (part) sink.last(*graph, part->count);
-      break;
-    }
-  }
+  walk_stream(
+      in.trace, !in.config.options.noretcomp, graphs, [&](size_t s) { return in.images[s]; }, sink);
 }
 
 /// Instructions of all, and superblocks.
@@ -121,6 +93,8 @@ struct Count {
     t.instructions += instructions;
     ++t.blocks;
   }
+  void skipped() {}
+  void stuck() {}
 };
 
 Totals count_all(const Input& in, BlockGraphs& graphs) {
@@ -137,6 +111,8 @@ struct Write {
   std::span<BlockId> room() { return std::span(out).subspan(n).first(kPiece); }
   void wrote(const BlockGraph&, size_t more) { n += more; }
   void last(const BlockGraph&, uint32_t) { out[n++] = kNoBlock; }
+  void skipped() {}
+  void stuck() {}
 };
 
 /// libipt as its manual shows it, with the code of each stretch.

@@ -77,6 +77,22 @@ TEST_F(CliAnswers, OptionOWritesTheAnswerToAFile) {
   }
 }
 
+TEST_F(CliAnswers, BenchMeasuresEachWayAndCountsTheSame) {
+  const Ran ran = hindcast({"bench", file_, "--seconds", "0", "--json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const auto rows = ran.objects();
+  ASSERT_EQ(rows.size(), 5u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(rows[i]["instructions"], rows[0]["instructions"]) << rows[i];
+    EXPECT_GT(rows[i]["branches"].get<uint64_t>(), 0u) << rows[i];
+  }
+  EXPECT_EQ(rows[4]["type"], "summary");
+  EXPECT_EQ(rows[4]["skipped"], 0);
+  EXPECT_THAT(hindcast({"bench", file_, "--seconds", "0"}).out, HasSubstr("times as fast as the libipt engine"));
+  EXPECT_EQ(hindcast({"bench", file_, "--seconds", "-1"}).code, 2);
+  EXPECT_EQ(hindcast({"bench", file_, "--snapshot", "9"}).code, 1);
+}
+
 TEST_F(CliAnswers, AnAnswerNeverReplacesTheBundleItIsFrom) {
   const std::string before = read_all(file_);
   const Ran ran = hindcast({"show", file_, "-t", tid_, "-o", file_});
@@ -175,7 +191,8 @@ TEST(CliWords, AMistypedCommandIsGuessedAndHelpIsACommand) {
 }
 
 TEST(CliWords, HelpFitsATerminal) {
-  for (const char* command : {"--help", "record", "ls", "show", "calls", "dump", "verify", "import", "doctor"}) {
+  for (const char* command :
+       {"--help", "record", "ls", "show", "calls", "dump", "verify", "bench", "import", "doctor"}) {
     const Ran ran =
         hindcast(command[0] == '-' ? std::vector<std::string>{command} : std::vector<std::string>{command, "--help"});
     for (const std::string& line : ran.lines()) EXPECT_LE(line.size(), 120u) << command << ": " << line;

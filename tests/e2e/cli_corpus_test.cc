@@ -57,6 +57,26 @@ TEST_F(CliCorpus, VerifyCountsTheReferencesInstructionsOfEveryTrace) {
   }
 }
 
+TEST_F(CliCorpus, BenchCountsTheSameInEveryWay) {
+  for (const std::string& name : corpus_names()) {
+    if (!corpus_trace(name).has_flow) continue;
+    const Ran ran = hindcast({"bench", bundle(name), "--seconds", "0", "--json"});
+    ASSERT_EQ(ran.code, 0) << name << ": " << ran.err;
+    std::map<std::string, uint64_t> instructions;
+    for (const auto& way : of_type(ran, "way")) {
+      instructions[way["way"].get<std::string>()] = way["instructions"].get<uint64_t>();
+      EXPECT_GT(way["seconds"].get<double>(), 0) << name;
+    }
+    EXPECT_EQ(instructions["flow_cold"], instructions["flow"]) << name;
+    EXPECT_GT(instructions["events_libipt"], 0u) << name;
+    const auto summary = of_type(ran, "summary").at(0);
+    if (summary["skipped"] == 0 && summary["given_up"] == 0)
+      EXPECT_EQ(instructions["flow"], instructions["events"]) << name;
+    else
+      EXPECT_LE(instructions["flow"], instructions["events"]) << name;
+  }
+}
+
 TEST_F(CliCorpus, ShowListsTheReferencesInstructionSequence) {
   for (const std::string& name : corpus_names()) {
     const CorpusTrace t = corpus_trace(name);

@@ -299,6 +299,7 @@ int run(int argc, const char* const* argv) {
   add_calls(app, request, chosen);
   add_dump(app, request, chosen);
   add_verify(app, request, chosen);
+  add_bench(app, request, chosen);
   add_import(app, request, chosen);
   add_export(app, request, chosen);
   add_doctor(app, request, chosen);

@@ -1,0 +1,68 @@
+// All plain stretches of a stream, walked for their superblocks alone: no times, no events.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "decode/fast/block_graphs.h"
+#include "decode/fast/stretch_walk.h"
+#include "decode/libipt_engine.h"
+
+namespace hindcast::decode {
+
+/// image_of(s): the code of stretch s, or nullptr. The sink is told of all that ran, in order:
+///   room()              where ids may be written; not empty
+///   wrote(graph, n)     so many were
+///   last(graph, count)  a block at a stretch's end, or a part of one, with so many instructions
+///   skipped()           a stretch that is not plain, or whose code nobody knows
+///   stuck()             the rest of a stretch was given up: trace and code do not fit
+template <class ImageOf, class Sink>
+void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs, const ImageOf& image_of, Sink& sink) {
+  StretchWalk walk(trace.bytes, ret_compression, graphs.memo());
+  std::shared_ptr<BlockGraph> graph;
+  std::vector<uint32_t> tail;
+  uint64_t sync = ~uint64_t{0};
+  for (size_t s = 0; s < trace.map.stretches.size(); ++s) {
+    const Stretch& st = trace.map.stretches[s];
+    if (st.sync != sync || st.start != StretchStart::enabled) walk.stack().clear();
+    sync = st.sync;
+    const std::shared_ptr<const CodeImage> code = image_of(s);
+    if (!code || !st.plain || st.bits == 0 || st.begin_ip == 0) {
+      sink.skipped();
+      walk.stack().clear();
+      sync = ~uint64_t{0};
+      continue;
+    }
+    if (!graph || graph->code() != code || graph->bits() != st.bits || graph->full()) {
+      if (graph) walk.stack().leave(*graph);
+      graph = graphs.of(code, st.bits);
+    }
+    bool going = walk.begin(st, *graph);
+    if (!going) sink.stuck();
+    while (going) {
+      if (graph->full()) {
+        const auto full = std::exchange(graph, graphs.of(code, st.bits));
+        walk.move_to(*graph);
+      }
+      size_t n = 0;
+      const auto found = walk.next(sink.room(), n);
+      sink.wrote(*graph, n);
+      if (walk.last_psb() != 0) sync = walk.last_psb();
+      if (found == StretchWalk::Found::blocks) continue;
+      going = false;
+      std::optional<BlockPart> part;
+      tail.clear();
+      const bool fits = found == StretchWalk::Found::end && walk.finish(tail, part);
+      for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
+      if (part) sink.last(*graph, part->count);
+      if (fits) continue;
+      sink.stuck();
+      walk.stack().clear();
+      sync = ~uint64_t{0};
+    }
+  }
+}
+
+}  // namespace hindcast::decode
