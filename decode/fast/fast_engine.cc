@@ -57,6 +57,7 @@ class FastEngine final : public FlowDecoder {
     stopped_.reset();
     held_.reset();
     times_.forget_order();
+    between_previous_ = kNowhere;
     last_event_.reset();
     unknown_stack();
     last_psb_failed_ = 0;
@@ -149,6 +150,7 @@ class FastEngine final : public FlowDecoder {
 
   void next_stretch() {
     release_held();
+    between_previous_ = kNowhere;
     ++s_;
     state_ = State::between;
   }
@@ -268,6 +270,7 @@ class FastEngine final : public FlowDecoder {
       last_event_.reset();
     }
     s_ = t;
+    between_previous_ = kNowhere;
     unknown_stack();
     state_ = State::libipt;
   }
@@ -300,13 +303,18 @@ class FastEngine final : public FlowDecoder {
       if (inside_ == 0) {
         inside_ = index_of(id);
         next_ = replay_.next_offset(walk_);
+        place_between();
       }
-      for (; inside_ != 0 && n < out.size(); inside_ = graph_->block(inside_).onward) {
+      while (inside_ != 0 && n < out.size()) {
+        const CodeBlock& b = graph_->block(inside_);
+        inside_ = b.onward;
+        Event& e = out[n];
+        fill({b.ip, b.last_ip(), b.count}, b.end, e);
         // What no branch ends goes on in the block that follows.
-        if (block(inside_, out[n]))
+        if (b.end != BlockEnd::none)
           ++n;
         else
-          held_ = out[n];
+          held_ = e;
       }
       if (inside_ != 0) break;
       if (const auto used = replay_.pass(walk_, id)) previous_ = *used;
@@ -316,35 +324,40 @@ class FastEngine final : public FlowDecoder {
   }
 
   void emit_block(uint32_t index) {
+    const CodeBlock& b = graph_->block(index);
     Event e;
-    if (block(index, e))
+    place_between();
+    fill({b.ip, b.last_ip(), b.count}, b.end, e);
+    if (b.end != BlockEnd::none)
       ready_.push_back(e);
     else
       held_ = e;
   }
   void emit_part(const BlockPart& p) {
     Event e;
-    part(p, e);
+    place_between();
+    fill(p, BlockEnd::none, e);
     held_ = e;
   }
 
-  /// False when no branch ends it.
-  bool block(uint32_t index, Event& e) {
-    const CodeBlock& b = graph_->block(index);
-    part({b.ip, b.last_ip(), b.count}, e);
-    e.end = b.end;
-    return b.end != BlockEnd::none;
+  /// What all blocks between the same two packets share.
+  void place_between() {
+    if (previous_ == between_previous_ && next_ == between_next_) return;
+    between_previous_ = previous_;
+    between_next_ = next_;
+    between_ = {};
+    between_.kind = EventKind::block;
+    times_.place(between_, std::min(previous_, next_), std::max(previous_, next_), &stretch());
+    times_.bound(between_);
   }
 
-  void part(const BlockPart& p, Event& e) {
-    e = {};
-    e.kind = EventKind::block;
+  void fill(const BlockPart& p, BlockEnd end, Event& e) {
+    e = between_;
+    e.end = end;
     e.count = p.count;
     e.ip = p.ip;
     e.last_ip = p.last_ip;
-    times_.place(e, std::min(previous_, next_), std::max(previous_, next_), &stretch());
     go_on_from(held_, e);
-    times_.bound(e);
   }
 
   void gap(GapCause cause, uint64_t from, uint64_t to, uint64_t ip) {
@@ -380,6 +393,7 @@ class FastEngine final : public FlowDecoder {
   }
 
   void emit(Event e) {
+    between_previous_ = kNowhere;  // times go on from here
     release_held();
     times_.bound(e);
     ready_.push_back(e);
@@ -414,10 +428,12 @@ class FastEngine final : public FlowDecoder {
   uint64_t libipt_from_ = 0, libipt_until_ = 0;
   std::optional<Event> last_event_;  // of libipt's, not handed out
 
-  uint64_t previous_ = 0;      // the packet that was used last
-  uint64_t next_ = 0;          // and the one that is used next
-  std::optional<Event> held_;  // a block that ended nowhere
-  std::vector<Event> ready_;   // made and not yet handed out, from taken_ on
+  uint64_t previous_ = 0;                                           // the packet that was used last
+  uint64_t next_ = 0;                                               // and the one that is used next
+  Event between_;                                                   // of a block between these two
+  uint64_t between_previous_ = kNowhere, between_next_ = kNowhere;  // kNowhere: it has to be made anew
+  std::optional<Event> held_;                                       // a block that ended nowhere
+  std::vector<Event> ready_;                                        // made and not yet handed out, from taken_ on
   size_t taken_ = 0;
 };
 
