@@ -132,7 +132,10 @@ TEST_F(RunDaemon, ASourceThatBreaksEndsTheDaemonWithItsError) {
 }
 
 TEST_F(RunDaemon, ACommandThatIgnoresTermIsKilled) {
-  start("trap '' TERM; while :; do sleep 1; done");
+  const test::TempFolder folder;
+  const std::string ignores = folder / "ignores";
+  start("trap '' TERM; : > " + ignores + "; while :; do sleep 1; done");
+  ASSERT_TRUE(wait_for([&] { return ::access(ignores.c_str(), F_OK) == 0; }, 30));
   EXPECT_TRUE(stop().ok());
   EXPECT_TRUE(said("the command does not end: killing it"));
 }
