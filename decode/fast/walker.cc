@@ -97,7 +97,8 @@ struct Walker {
     uint32_t bit = walk.bit;
     auto tip = static_cast<uint32_t>(walk.tip);
     BlockId* o = out;
-    const ptrdiff_t patience = memo.resting() ? end - o : ptrdiff_t{Run::kMostIds};
+    // Until runs can be taken again.
+    const ptrdiff_t patience = memo.resting() || tip >= tips ? end - o : ptrdiff_t{Run::kMostIds};
     bool going = true;
     const auto enter = [&](uint32_t index) {
       std::memcpy(&calls[top + 1], push[index].data(), sizeof push[index]);
