@@ -35,6 +35,10 @@ class PacketScan {
       return Found::packet;
     return next_other(packet, lost);
   }
+  /// PacketReader::skip(), as far as packets are read.
+  void skip(const SkipSizes& sizes) {
+    if (synced_) reader_.skip(sizes);
+  }
   /// For looking ahead: a copy at the current place that ends at the next cut.
   PacketReader look_ahead() const { return reader_; }
 

@@ -100,12 +100,20 @@ void PtClock::read_tma(uint16_t ctc, uint16_t fast_counter) {
   tsc_.reset();
 }
 
-/// TSC ticks from TMA's CTC tick to the MTC tick `periods` (>= 1) later.
-uint64_t PtClock::ticks_at(uint64_t periods, bool round_up) const {
+/// TSC ticks from TMA's CTC tick to the MTC tick `periods` (>= 1) later: rounded down and up.
+std::pair<uint64_t, uint64_t> PtClock::ticks_at(uint64_t periods) const {
+  const uint64_t most = (kMaxTsc >> 16) / config_.tsc_ctc_num;  // periods have at most 15 bits below them
+  if (periods < most) [[likely]] {
+    const uint64_t scaled = ((periods << config_.mtc_period) - phase_) * config_.tsc_ctc_num;
+    const uint64_t whole = scaled / config_.tsc_ctc_den;
+    return {whole, whole + (scaled % config_.tsc_ctc_den != 0)};
+  }
   const unsigned __int128 ctc = (static_cast<unsigned __int128>(periods) << config_.mtc_period) - phase_;
-  const unsigned __int128 scaled = ctc * config_.tsc_ctc_num + (round_up ? config_.tsc_ctc_den - 1 : 0);
-  const unsigned __int128 ticks = scaled / config_.tsc_ctc_den;
-  return ticks > kMaxTsc ? kMaxTsc : static_cast<uint64_t>(ticks);
+  const unsigned __int128 scaled = ctc * config_.tsc_ctc_num;
+  const auto limited = [](unsigned __int128 ticks) {
+    return static_cast<uint64_t>(std::min<unsigned __int128>(ticks, kMaxTsc));
+  };
+  return {limited(scaled / config_.tsc_ctc_den), limited((scaled + config_.tsc_ctc_den - 1) / config_.tsc_ctc_den)};
 }
 
 std::optional<PtClock::Reading> PtClock::read_mtc(uint8_t payload) {
@@ -122,9 +130,10 @@ std::optional<PtClock::Reading> PtClock::read_mtc(uint8_t payload) {
     return std::nullopt;
   }
   periods_ += passed;
-  const uint64_t low = saturating_add(tick_low_, ticks_at(periods_, false));
+  const auto [down, up] = ticks_at(periods_);
+  const uint64_t low = saturating_add(tick_low_, down);
   if (!no_loss_) return Reading{Tsc(low), Tsc::max()};
-  const uint64_t high = saturating_add(tick_high_, ticks_at(periods_, true));
+  const uint64_t high = saturating_add(tick_high_, up);
   return Reading{Tsc(low), Tsc(saturating_add(high, kPacketLatency))};
 }
 
@@ -156,6 +165,10 @@ class TimeMapBuilder {
         return;
     }
   }
+
+  /// Whether branch packets and CYC, which kQuiet has, change nothing now.
+  bool quiet() const { return newest_ == 0 && passed_ == 0; }
+  static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::tip, Kind::cyc, Kind::pad);
 
   /// The range is known to hold no packet: nothing that waited can come out behind it.
   void lost(const LostRange& range) {
@@ -228,6 +241,7 @@ TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<con
     switch (scan.next(packet, range)) {
       case PacketScan::Found::packet:
         builder.packet(packet);
+        if (builder.quiet()) scan.skip(TimeMapBuilder::kQuiet);
         break;
       case PacketScan::Found::lost:
         builder.lost(range);

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "decode/packet_reader.h"
 #include "decode/pt_time_steps.h"
@@ -66,7 +67,7 @@ class PtClock {
   Reading read_tsc(uint64_t low56);
   void read_tma(uint16_t ctc, uint16_t fast_counter);
   std::optional<Reading> read_mtc(uint8_t payload);
-  uint64_t ticks_at(uint64_t periods, bool round_up) const;
+  std::pair<uint64_t, uint64_t> ticks_at(uint64_t periods) const;
 
   PtTimeConfig config_;
   std::optional<uint64_t> reference_;  // whole TSC that 56-bit values are completed by

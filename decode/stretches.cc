@@ -85,6 +85,10 @@ class Scanner {
     }
   }
 
+  /// Whether TNT and timing packets, which kQuiet has, change nothing now.
+  bool quiet() const { return state_ == State::on && open_.flow && !in_psb_ && !async_ && !next_fup_is_bound_; }
+  static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::cyc, Kind::mtc, Kind::tsc, Kind::pad);
+
   void lost(const LostRange& range) {
     using Why = LostRange::Why;
     close_gap(range.from);
@@ -311,6 +315,7 @@ StretchMap find_stretches(ByteSpan trace, const TimeMap& times, std::span<const 
     switch (scan.next(packet, range)) {
       case PacketScan::Found::packet:
         scanner.packet(packet, scan);
+        if (scanner.quiet()) scan.skip(Scanner::kQuiet);
         break;
       case PacketScan::Found::lost:
         scanner.lost(range);

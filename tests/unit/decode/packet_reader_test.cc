@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+#include <string>
+
 #include "tests/support/pt_bytes.h"
 
 namespace hindcast::decode {
@@ -72,6 +75,59 @@ TEST(PacketReader, ACopyLooksAheadWithoutMovingTheOriginal) {
   }
   EXPECT_EQ(ahead.offset(), t.size());
   EXPECT_EQ(r.offset(), 0u);
+}
+
+TEST(PacketReader, SkipPassesOverWholePacketsOfItsKindsAlone) {
+  constexpr SkipSizes kSizes = skip_sizes(Kind::tnt, Kind::cyc, Kind::tip, Kind::pad);
+  std::mt19937 random(1);
+  for (int round = 0; round < 300; ++round) {
+    PtBytes t;
+    for (int i = 0; i < 60; ++i) {
+      switch (random() % 9) {
+        case 0:
+        case 1:
+        case 2:
+          t.tnt(std::string(1 + random() % 6, random() % 2 ? 'T' : 'N'));
+          break;
+        case 3:
+          t.cyc(random() % 2 ? random() % 32 : random() % (1u << 20));
+          break;
+        case 4:
+          t.tip(random(), static_cast<int>(random() % 5));
+          break;
+        case 5:
+          t.pad();
+          break;
+        case 6:
+          t.mtc(static_cast<uint8_t>(random()));
+          break;
+        case 7:
+          t.tnt64("TNTNTN");
+          break;
+        case 8:
+          t.tsc(random());
+          break;
+      }
+    }
+    PacketReader r(t.bytes()), one_by_one(t.bytes());
+    Packet p, q;
+    for (;;) {
+      r.skip(kSizes);
+      while (one_by_one.offset() < r.offset()) {
+        ASSERT_EQ(one_by_one.next(q), Step::ok);
+        ASSERT_TRUE(q.kind == Kind::tnt || q.kind == Kind::cyc || q.kind == Kind::tip || q.kind == Kind::pad);
+      }
+      ASSERT_EQ(one_by_one.offset(), r.offset());
+      const Step step = r.next(p);
+      ASSERT_EQ(step, one_by_one.next(q));
+      if (step != Step::ok) break;
+      // In front of what is not passed over; near the end of the stream nothing is.
+      const bool passed =
+          p.kind == Kind::tnt || p.kind == Kind::tip || p.kind == Kind::pad || (p.kind == Kind::cyc && p.size < 3);
+      ASSERT_TRUE(!passed || p.offset + sizeof(uint64_t) >= t.size());
+    }
+    ASSERT_EQ(r.offset(), t.size());
+  }
 }
 
 TEST(PacketReader, OffsetsAndSizesTileTheStream) {
