@@ -86,7 +86,7 @@ BlockId BlockGraph::find(uint64_t ip) {
   superblocks_.push_back(static_cast<uint32_t>(blocks_.size()));
   add_superblock(ip);
   // push() says where calls return to, and those superblocks have calls, too.
-  for (auto i = superblocks_.front(); i < blocks_.size() && superblocks_.size() < kMostAtOnce && !full(); ++i) {
+  for (auto i = superblocks_.front(); i < blocks_.size() && blocks_.size() < superblocks_.front() + kMostAtOnce; ++i) {
     const uint64_t to = block(i).behind();
     if (!block(i).calls() || table_[slot_of(to)] != kNoBlock) continue;
     superblocks_.push_back(static_cast<uint32_t>(blocks_.size()));

@@ -79,8 +79,9 @@ class BlockGraph {
   static constexpr unsigned kMostCalls = 2;  // inside a superblock
   static constexpr size_t kMostBlocks = size_t{1} << 22;
   static constexpr unsigned kMostInstructions = 256;  // of a block; longer runs are several
-  /// New blocks of a superblock, and superblocks that a look-up finds because calls return to them. Beyond it is cut.
-  static constexpr unsigned kMostAtOnce = 4096;
+  /// New blocks of a superblock; beyond it is cut. And new blocks of a look-up before it leaves for later where calls return
+  /// to: a TIP of three bytes must not cost more.
+  static constexpr unsigned kMostAtOnce = 256;
 
   BlockGraph(std::shared_ptr<const CodeImage> code, int bits);
 

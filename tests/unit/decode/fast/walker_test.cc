@@ -83,6 +83,15 @@ TEST(Walker, SaysWhatItCannotFollow) {
   EXPECT_EQ(walk(test::tiny_program(), 0x500000, PtBytes().tnt("N")).why, WalkStop::no_code);
 }
 
+TEST(Walker, ACircleOfManyCutsIsFoundToo) {
+  std::vector<uint8_t> code;
+  for (unsigned i = 0; i < 3 * BlockGraph::kMostAtOnce; ++i) code.insert(code.end(), {0xeb, 0x00});  // jmp to the next
+  const auto back = static_cast<uint32_t>(-static_cast<int32_t>(code.size() + 5));
+  code.push_back(0xe9);
+  for (int b = 0; b < 4; ++b) code.push_back(static_cast<uint8_t>(back >> 8 * b));
+  EXPECT_EQ(walk(code, test::kTinyBase, PtBytes().tnt("N")).why, WalkStop::circle);
+}
+
 TEST(Walker, ALoopThatUsesTraceIsNoCircle) {
   PtBytes t;
   for (int i = 0; i < 1000; ++i) t.tnt("NT");
