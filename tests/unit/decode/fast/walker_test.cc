@@ -40,7 +40,7 @@ Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, b
     result.why = walk_blocks(graph, memo, lanes, targets, ret_compression, w, stack, out, n);
     for (size_t i = 0; i < n; ++i)
       for (uint32_t b = index_of(out[i]); b != 0; b = graph.block(b).onward) result.blocks.push_back(graph.block(b).ip);
-    if (result.blocks.size() > 10000) break;
+    if (result.blocks.size() > 100000) break;
   }
   result.at = graph.block(index_of(w.at)).ip;
   return result;
