@@ -115,18 +115,22 @@ void our_reader(benchmark::State& state, const char* name) {
   finish(state, *s, n == s->packets, "packet count");
 }
 
+using LibiptReader = std::unique_ptr<pt_packet_decoder, void (*)(pt_packet_decoder*)>;
+LibiptReader libipt_reader_of(const Stream& s) {
+  pt_config config;
+  pt_config_init(&config);
+  config.begin = const_cast<uint8_t*>(s.bytes.data());
+  config.end = config.begin + s.bytes.size();
+  return {pt_pkt_alloc_decoder(&config), pt_pkt_free_decoder};
+}
+
 void libipt_reader(benchmark::State& state, const char* name) {
   const Stream* s = stream_for(state, name);
   if (!s) return;
-  pt_config config;
-  pt_config_init(&config);
-  config.begin = const_cast<uint8_t*>(s->bytes.data());
-  config.end = config.begin + s->bytes.size();
   uint64_t n = 0, sum = 0;
   for (auto _ : state) {
     n = 0;
-    std::unique_ptr<pt_packet_decoder, void (*)(pt_packet_decoder*)> d(pt_pkt_alloc_decoder(&config),
-                                                                       pt_pkt_free_decoder);
+    const LibiptReader d = libipt_reader_of(*s);
     pt_pkt_sync_set(d.get(), 0);
     for (pt_packet p; pt_pkt_next(d.get(), &p, sizeof p) > 0; ++n) sum += p.size;
     benchmark::DoNotOptimize(sum);
@@ -150,15 +154,10 @@ void psb_search(benchmark::State& state, const char* name) {
 void libipt_psb_search(benchmark::State& state, const char* name) {
   const Stream* s = stream_for(state, name);
   if (!s) return;
-  pt_config config;
-  pt_config_init(&config);
-  config.begin = const_cast<uint8_t*>(s->bytes.data());
-  config.end = config.begin + s->bytes.size();
   uint64_t n = 0;
   for (auto _ : state) {
     n = 0;
-    std::unique_ptr<pt_packet_decoder, void (*)(pt_packet_decoder*)> d(pt_pkt_alloc_decoder(&config),
-                                                                       pt_pkt_free_decoder);
+    const LibiptReader d = libipt_reader_of(*s);
     while (pt_pkt_sync_forward(d.get()) >= 0) ++n;
     benchmark::DoNotOptimize(n);
   }
