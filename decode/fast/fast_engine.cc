@@ -174,9 +174,11 @@ class FastEngine final : public FlowDecoder {
   /// When the events of all that was walked are out.
   void go_on(StretchWalk::Found found) {
     next_ = replay_.next_offset(walk_);
-    if (walk_.last_psb() != 0) sync_ = walk_.last_psb();
     switch (found) {
       case StretchWalk::Found::blocks:
+        break;
+      case StretchWalk::Found::psb:
+        cross_psb();
         break;
       case StretchWalk::Found::end:
         finish_stretch();
@@ -187,18 +189,32 @@ class FastEngine final : public FlowDecoder {
     }
   }
 
+  /// A block that the PSB's FUP stands inside of goes on behind it.
+  void cross_psb() {
+    std::optional<BlockPart> part;
+    tail_.clear();
+    const bool fits = walk_.cross_psb(tail_, part);
+    ran_free(part);
+    if (!fits) return get_stuck();
+    sync_ = walk_.last_psb();
+  }
+
   void finish_stretch() {
     const Stretch& st = stretch();
     next_ = st.end;
     std::optional<BlockPart> part;
     tail_.clear();
     const bool fits = walk_.finish(tail_, part);
-    for (const uint32_t index : tail_) emit_block(index);
-    if (part) emit_part(*part);
+    ran_free(part);
     if (!fits) return get_stuck();
     if (st.how == StretchEnd::async_disabled) end_event(EventKind::async_disabled, st.end_ip, st.end_to);
     if (st.how == StretchEnd::disabled) end_event(EventKind::disabled, 0, st.end_to);
     next_stretch();
+  }
+
+  void ran_free(const std::optional<BlockPart>& part) {
+    for (const uint32_t index : tail_) emit_block(index);
+    if (part) emit_part(*part);
   }
 
   void end_event(EventKind kind, uint64_t ip, uint64_t to) {
@@ -420,7 +436,7 @@ class FastEngine final : public FlowDecoder {
   StretchWalk walk_;
   StretchWalk::Replay replay_;
   std::array<BlockId, kBatch> ids_;
-  std::vector<uint32_t> tail_;                 // blocks of a stretch's end
+  std::vector<uint32_t> tail_;                 // blocks before a PSB, or of a stretch's end
   size_t walked_ = 0, written_ = 0;            // of ids_: how many there are, and how many became events
   uint32_t inside_ = 0;                        // the next block of ids_[written_]; 0: its first
   std::optional<StretchWalk::Found> stopped_;  // why the walk stopped behind them

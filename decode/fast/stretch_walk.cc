@@ -58,9 +58,8 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
   for (;;) {
     if (wants_more_) {
       wants_more_ = false;
-      stuck_.offset = 0;
       if (!fill()) {
-        if (stuck_.offset != 0) return Found::stuck;
+        if (lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_)) return Found::psb;
         if (why_ == WalkStop::used_all) return Found::end;
         first_bit_ = walk_.bit;
         first_tip_ = walk_.tip;
@@ -85,7 +84,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
   }
 }
 
-/// False when the stretch has no more, or (stuck_.offset set) when it cannot go on.
+/// False when there is no more up to the next PSB or the stretch's end.
 bool StretchWalk::fill() {
   if (lexer_->stop() == LaneLexer::Stop::full) {
     const uint32_t whole = walk_.bit / 8 * 8;
@@ -97,15 +96,20 @@ bool StretchWalk::fill() {
     walk_.bit = bit;
     return true;
   }
-  return lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_) && cross_psb();
+  return false;
 }
 
-bool StretchWalk::cross_psb() {
+bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   const uint64_t psb = lexer_->offset();
   const uint64_t ip = lexer_->cross_psb(lanes_);
-  if (ip != 0 && !can_be_at(ip)) {
-    stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
-    return false;
+  if (ip != 0) {
+    const size_t before = out.size();
+    if (!run_to(ip, out, part)) {
+      out.resize(before);
+      stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
+      return false;
+    }
+    walk_.at = graph_->at(ip);
   }
   stack_.clear();
   targets_.assign(1, kNoBlock);
@@ -119,16 +123,6 @@ void StretchWalk::find_targets(size_t known) {
   targets_.resize(lanes_.tips + 1);
   for (size_t i = known; i < lanes_.tips; ++i) targets_[i] = graph_->at(lanes_.tip[i]);
   targets_[lanes_.tips] = kNoBlock;
-}
-
-/// Whether the walk may stand before ip now, when it has used all trace up to here.
-bool StretchWalk::can_be_at(uint64_t ip) const {
-  uint64_t ignored;
-  CircleGuard guard;
-  for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
-    if (graph_->instructions_before(at, ip, &ignored)) return true;
-    if (!graph_->block(at).flows() || guard.is_circle(at)) return false;
-  }
 }
 
 StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {

@@ -22,6 +22,7 @@ class StretchWalk {
  public:
   enum class Found : uint8_t {
     blocks,  // some ran, and there may be more
+    psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
     end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
     stuck,   // some ran, and the walk cannot go on: `stuck()`
   };
@@ -43,6 +44,9 @@ class StretchWalk {
 
   /// Ids of the next superblocks, as many as fit. What Replay reads of them is gone with the next call.
   Found next(std::span<BlockId> out, size_t& n);
+  /// Behind `psb`: goes on at the address that its FUP gives, as a walk does that begins there. What ran up to it as finish()
+  /// tells it. False: the walk cannot come by there, and stuck() says where it stands.
+  bool cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
@@ -93,8 +97,6 @@ class StretchWalk {
   void start(const Stretch& stretch, BlockGraph& graph);
   void restart();
   bool fill();
-  bool cross_psb();
-  bool can_be_at(uint64_t ip) const;
   bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   bool run_to_exit(uint64_t to, std::vector<uint32_t>& out);
   bool does_not_fit(uint32_t at);

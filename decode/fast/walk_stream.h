@@ -15,7 +15,7 @@ namespace hindcast::decode {
 /// image_of(s): the code of stretch s, or nullptr. The sink is told of all that ran, in order:
 ///   room()              where ids may be written; not empty
 ///   wrote(graph, n)     so many were
-///   last(graph, count)  a block at a stretch's end, or a part of one, with so many instructions
+///   last(graph, count)  a block before a PSB or at a stretch's end, or a part of one, with so many instructions
 ///   skipped()           a stretch that is not plain, or whose code nobody knows
 ///   stuck()             the rest of a stretch was given up: trace and code do not fit
 template <class ImageOf, class Sink>
@@ -49,14 +49,16 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       size_t n = 0;
       const auto found = walk.next(sink.room(), n);
       sink.wrote(*graph, n);
-      if (walk.last_psb() != 0) sync = walk.last_psb();
       if (found == StretchWalk::Found::blocks) continue;
-      going = false;
       std::optional<BlockPart> part;
       tail.clear();
-      const bool fits = found == StretchWalk::Found::end && walk.finish(tail, part);
+      const bool fits = found == StretchWalk::Found::psb   ? walk.cross_psb(tail, part)
+                        : found == StretchWalk::Found::end ? walk.finish(tail, part)
+                                                           : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
+      if (walk.last_psb() != 0) sync = walk.last_psb();
+      going = fits && found == StretchWalk::Found::psb;
       if (fits) continue;
       sink.stuck();
       walk.stack().clear();
