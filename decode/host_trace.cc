@@ -439,27 +439,27 @@ const ProcessInfo* HostTrace::find_process(Pid pid) const {
   return nullptr;
 }
 
-Result<std::unique_ptr<FlowCursor>> HostTrace::thread_flow(Tid tid, const FlowOptions& options) const {
+Result<std::unique_ptr<SeekableFlow>> HostTrace::thread_flow(Tid tid, const FlowOptions& options) const {
   const ThreadInfo* t = find_thread(tid);
   if (!t)
     return Error{Errc::not_found, "cannot show thread " + std::to_string(tid.value()) + ": it is not in this snapshot",
                  std::to_string(impl_->threads.size()) + " threads are", "list them: hindcast ls"};
-  return make_thread_cursor(*impl_, *t, options);
+  return open_thread_flow(*impl_, *t, options);
 }
 
-Result<std::unique_ptr<FlowCursor>> HostTrace::stream_flow(uint32_t stream, const FlowOptions& options) const {
+Result<std::unique_ptr<SeekableFlow>> HostTrace::stream_flow(uint32_t stream, const FlowOptions& options) const {
   const PtStream* s = impl_->find_stream(stream);
   if (!s)
     return Error{Errc::not_found,
                  "cannot show stream " + std::to_string(stream) + ": this snapshot has no such PT stream",
                  {},
                  {}};
-  return make_stream_cursor(*impl_, *s, options);
+  return open_stream_flow(*impl_, *s, options);
 }
 
-Result<std::unique_ptr<FlowCursor>> HostTrace::cpu_flow(CpuId cpu, const FlowOptions& options) const {
+Result<std::unique_ptr<SeekableFlow>> HostTrace::cpu_flow(CpuId cpu, const FlowOptions& options) const {
   for (const auto& s : impl_->streams)
-    if (s->info.cpu == cpu && s->info.tid == kNoTid) return make_stream_cursor(*impl_, *s, options);
+    if (s->info.cpu == cpu && s->info.tid == kNoTid) return open_stream_flow(*impl_, *s, options);
   return Error{Errc::not_found,
                "cannot show CPU " + std::to_string(cpu.value()) + ": its trace is not in this snapshot",
                {},

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -96,8 +97,11 @@ struct CodeLocation {
 
 inline constexpr uint32_t kNoStretch = 0xffffffffu;
 
+inline constexpr uint64_t kNoNumber = ~uint64_t{0};
+
 struct FlowEvent {
   Event event;
+  uint64_t number = kNoNumber;  // instructions of its flow before it; kNoNumber: not known
   Tid tid = kNoTid;
   Pid pid = kNoPid;
   CpuId cpu = kNoCpu;
@@ -112,8 +116,28 @@ class FlowCursor {
   virtual size_t next(std::span<FlowEvent> out) = 0;
 };
 
+/// A flow that is read from any place on, in both directions: the events are the same, however they are come by. A position
+/// lies between two events, at first before all of them.
+class SeekableFlow : public FlowCursor {
+ public:
+  /// The events before the position, the nearest one first; 0 only at the beginning. It moves before them. Cost: each PSB's
+  /// events are decoded twice; at most kMostKept of them are kept.
+  virtual size_t previous(std::span<FlowEvent> out) = 0;
+  static constexpr size_t kMostKept = size_t{1} << 16;
+
+  /// Before the first event that may have happened then or later. Cost: of decoding two PSBs.
+  virtual void seek(Tsc time) = 0;
+  virtual void seek_end() = 0;
+  /// Before the block that has the instruction with this number. False, and nothing moves: there is no such instruction, or
+  /// instructions() is not known. Cost: of decoding one PSB, or two.
+  virtual bool seek_instruction(uint64_t number) = 0;
+  /// Of the whole flow, whatever the range of time. Known when HostTrace::number_instructions() was done before the flow was
+  /// opened; and only by the fast engine with Resync::earliest.
+  virtual std::optional<uint64_t> instructions() const = 0;
+};
+
 struct FlowOptions {
-  TscInterval time = TscInterval::unknown();  // only what may have run in it; whole stretches are skipped outside
+  TscInterval time = TscInterval::unknown();  // only what may have run in it
   Resync resync = Resync::earliest;
   Engine engine = Engine::fast;
 };
@@ -155,12 +179,18 @@ class HostTrace {
 
   /// One thread's events in its program order, across CPUs. Gaps that may hide its execution are included;
   /// events that are surely another thread's are not. Errors: not_found for a thread nobody has heard of.
-  Result<std::unique_ptr<FlowCursor>> thread_flow(Tid tid, const FlowOptions& options = {}) const;
+  Result<std::unique_ptr<SeekableFlow>> thread_flow(Tid tid, const FlowOptions& options = {}) const;
   /// Everything a PT stream shows, each event with its thread (kNoTid and a gap `unattributed` where that is
   /// unknown).
-  Result<std::unique_ptr<FlowCursor>> stream_flow(uint32_t stream, const FlowOptions& options = {}) const;
+  Result<std::unique_ptr<SeekableFlow>> stream_flow(uint32_t stream, const FlowOptions& options = {}) const;
   /// The same by CPU: the per-CPU stream of that CPU.
-  Result<std::unique_ptr<FlowCursor>> cpu_flow(CpuId cpu, const FlowOptions& options = {}) const;
+  Result<std::unique_ptr<SeekableFlow>> cpu_flow(CpuId cpu, const FlowOptions& options = {}) const;
+
+  /// Gives every instruction its number: decodes all streams once, on so many threads, each of which takes memory for the
+  /// code that it meets. Nothing to do the second time. Errors: unsupported when libipt rejects the configuration.
+  ///   done  told now and then how many of the streams' bytes are done, on any thread, one at a time; may be empty.
+  Result<void> number_instructions(size_t threads,
+                                   const std::function<void(uint64_t done, uint64_t total)>& done) const;
 
   /// The fast engine over a whole stream, without events and times: the least that a decode can cost. Errors: not_found.
   Result<FlowTotals> count(uint32_t stream) const;

@@ -3,11 +3,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "decode/address_space.h"
 #include "decode/attribution.h"
 #include "decode/fast/fast_engine.h"
+#include "decode/flow_index.h"
 #include "decode/host_trace.h"
 #include "decode/libipt_code.h"
 #include "decode/sideband.h"
@@ -21,7 +23,8 @@ struct PtStream {
   PtTrace trace;
   std::vector<Slice> slices;  // of its CPU, those that may have been traced
   std::vector<Owner> owners;  // per stretch
-  bool whole_cpu = false;     // nobody knows any thread: everything belongs to kNoTid, and that is certain
+  std::optional<FlowIndex> index;
+  bool whole_cpu = false;  // nobody knows any thread: everything belongs to kNoTid, and that is certain
 
   /// kNoTid when not certain (or whole_cpu).
   const Slice* owner(size_t stretch) const {
@@ -63,10 +66,10 @@ struct HostTrace::Impl {
   Result<std::vector<std::unique_ptr<PtStream>>> scan_streams();
 };
 
-/// The cursors of thread_flow.cc.
-Result<std::unique_ptr<FlowCursor>> make_stream_cursor(HostTrace::Impl& host, const PtStream& stream,
-                                                       const FlowOptions& options);
-Result<std::unique_ptr<FlowCursor>> make_thread_cursor(HostTrace::Impl& host, const ThreadInfo& thread,
-                                                       const FlowOptions& options);
+/// The cursors of flow_cursor.cc.
+std::unique_ptr<SeekableFlow> open_stream_flow(HostTrace::Impl& host, const PtStream& stream,
+                                               const FlowOptions& options);
+std::unique_ptr<SeekableFlow> open_thread_flow(HostTrace::Impl& host, const ThreadInfo& thread,
+                                               const FlowOptions& options);
 
 }  // namespace hindcast::decode

@@ -160,6 +160,7 @@ class Scanner {
 
   void begin_psb(uint64_t offset) {
     sync_ = psb_ = offset;
+    map_.psbs.push_back(offset);
     in_psb_ = true;
     psb_says_on_ = false;
     forget_fup();

@@ -55,9 +55,11 @@ struct Stretch {
 ///   pt_overflow   from OVF to the packet that tells whether tracing is on
 ///   desync        from a malformed or contradictory packet to where the state is known again
 ///   cut           a last packet that is cut short
+/// psbs: where each PSB stands, ascending: a decoder that knows nothing can begin there.
 struct StretchMap {
   std::vector<Stretch> stretches;
   std::vector<Event> gaps;
+  std::vector<uint64_t> psbs;
 };
 
 /// Never fails: damage becomes gaps. One pass, O(bytes); memory in proportion to what is found.

@@ -131,7 +131,7 @@ class FlowItems : public Reader<FlowItem> {
 
 }  // namespace
 
-Result<std::unique_ptr<decode::FlowCursor>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question) {
+Result<std::unique_ptr<decode::SeekableFlow>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question) {
   if (question.tid.has_value() + question.cpu.has_value() + question.stream.has_value() != 1)
     return Error{Errc::usage, "a flow is that of one thread, one CPU or one stream", {}, "name exactly one of them"};
   const decode::FlowOptions options{question.time, question.resync, question.engine};

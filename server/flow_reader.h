@@ -9,7 +9,7 @@
 namespace hindcast::server {
 
 /// Errors: usage unless exactly one of question.tid, cpu and stream is set; not_found with what there is.
-Result<std::unique_ptr<decode::FlowCursor>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question);
+Result<std::unique_ptr<decode::SeekableFlow>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question);
 
 /// The reader borrows the snapshot.
 Result<std::unique_ptr<Reader<FlowItem>>> read_flow(OpenSnapshot& snapshot, const FlowQuestion& question);

@@ -13,8 +13,10 @@ namespace hindcast::decode {
 namespace {
 
 constexpr size_t kBatch = 1024;
+/// Up to some instruction: what lies behind it is written down.
+constexpr size_t kSmallBatch = 256;
 
-class FastEngine final : public FlowDecoder {
+class FastEngine final : public FastDecoder {
  public:
   FastEngine(const PtTrace& trace, const DecodeConfig& config, ImageSelector& images,
              std::unique_ptr<FlowDecoder> libipt, BlockGraphs& graphs, EngineCounts& counts)
@@ -29,6 +31,7 @@ class FastEngine final : public FlowDecoder {
         walk_(trace.bytes, !config.options.noretcomp, graphs.memo()) {}
 
   size_t next(std::span<Event> out) override {
+    batch_ = kBatch;
     size_t n = 0;
     while (n < out.size()) {
       if (taken_ < ready_.size()) {
@@ -51,6 +54,41 @@ class FastEngine final : public FlowDecoder {
     return n;
   }
 
+  void skip(uint64_t most, uint64_t until, Skipped& skipped) override {
+    batch_ = most == ~uint64_t{0} ? kBatch : kSmallBatch;
+    const uint64_t last = most > ~uint64_t{0} - skipped.instructions ? ~uint64_t{0} : skipped.instructions + most;
+    for (;;) {
+      for (; taken_ < ready_.size(); ++taken_) {
+        const Event& e = ready_[taken_];
+        begun(e.offset, skipped);
+        const uint64_t n = e.kind == EventKind::block ? e.count : 0;
+        if (n > last - skipped.instructions) return;
+        skipped.instructions += n;
+      }
+      ready_.clear();
+      taken_ = 0;
+      if (written_ < walked_) {
+        if (skip_walked(last, skipped)) continue;
+        Event e;
+        if (write_down({&e, 1}) != 0) ready_.push_back(e);
+      } else if (stopped_) {
+        const StretchWalk::Found found = *std::exchange(stopped_, std::nullopt);
+        const bool is_there = found == StretchWalk::Found::psb && walk_.offset() >= until;
+        go_on(found);
+        if (!is_there || state_ != State::walking) continue;
+        for (const Event& e : ready_) skipped.instructions += e.count;
+        ready_.clear();
+        if (held_) skipped.instructions += std::exchange(held_, std::nullopt)->count;
+        return;
+      } else if (state_ == State::done || is_behind(until)) {
+        return;
+      } else {
+        step();
+      }
+    }
+  }
+  uint64_t seekable_from() const override { return seekable_from_; }
+
   void seek(uint64_t offset) override {
     ready_.clear();
     taken_ = written_ = walked_ = inside_ = 0;
@@ -60,7 +98,7 @@ class FastEngine final : public FlowDecoder {
     between_previous_ = kNowhere;
     last_event_.reset();
     unknown_stack();
-    last_psb_failed_ = 0;
+    last_psb_failed_ = seekable_from_ = 0;
     const uint64_t psb = last_psb(trace_.bytes, offset).value_or(0);
     gap_ = 0;
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
@@ -96,6 +134,33 @@ class FastEngine final : public FlowDecoder {
       case State::done:
         break;
     }
+  }
+
+  // ---- passing over
+  /// All that was walked, unless it is too much, or what comes next has to know of it.
+  bool skip_walked(uint64_t last, Skipped& skipped) {
+    if (written_ != 0 || inside_ != 0 || stopped_ == StretchWalk::Found::stuck) return false;
+    if (graph_->last_block(ids_[walked_ - 1]).end == BlockEnd::none) return false;
+    begun(stretch().begin, skipped);
+    uint64_t n = held_ ? held_->count : 0;
+    for (const BlockId id : std::span(ids_).first(walked_)) n += graph_->block(index_of(id)).through;
+    if (n > last - skipped.instructions) return false;
+    skipped.instructions += n;
+    held_.reset();
+    previous_ = walk_.last_used().value_or(previous_);
+    written_ = walked_;
+    return true;
+  }
+
+  void begun(uint64_t offset, Skipped& skipped) const {
+    while (skipped.first + skipped.before.size() < all_.size() &&
+           all_[skipped.first + skipped.before.size()].begin <= offset)
+      skipped.before.push_back(skipped.instructions);
+  }
+
+  bool is_behind(uint64_t psb) const {
+    return state_ == State::resuming ? sync_ >= psb
+                                     : state_ == State::between && s_ < all_.size() && all_[s_].begin >= psb;
   }
 
   void begin_stretch() {
@@ -167,7 +232,7 @@ class FastEngine final : public FlowDecoder {
       walk_.move_to(*graph_);
     }
     written_ = walked_ = 0;
-    stopped_ = walk_.next(ids_, walked_);
+    stopped_ = walk_.next(std::span(ids_).first(batch_), walked_);
     replay_ = walk_.replay();
   }
 
@@ -281,6 +346,7 @@ class FastEngine final : public FlowDecoder {
     counts_.libipt += t - s_;
     libipt_from_ = at;
     libipt_until_ = t < all_.size() ? all_[t].begin : kNowhere;
+    seekable_from_ = t < all_.size() ? all_[t].sync : trace_.bytes.size();
     if (!last_event_ || last_event_->offset > at || stretch().sync > last_event_->offset) {
       libipt_->seek(at);
       last_event_.reset();
@@ -437,11 +503,13 @@ class FastEngine final : public FlowDecoder {
   StretchWalk::Replay replay_;
   std::array<BlockId, kBatch> ids_;
   std::vector<uint32_t> tail_;                 // blocks before a PSB, or of a stretch's end
+  size_t batch_ = kBatch;                      // ids to walk at once
   size_t walked_ = 0, written_ = 0;            // of ids_: how many there are, and how many became events
   uint32_t inside_ = 0;                        // the next block of ids_[written_]; 0: its first
   std::optional<StretchWalk::Found> stopped_;  // why the walk stopped behind them
 
   uint64_t libipt_from_ = 0, libipt_until_ = 0;
+  uint64_t seekable_from_ = 0;
   std::optional<Event> last_event_;  // of libipt's, not handed out
 
   uint64_t previous_ = 0;                                           // the packet that was used last
@@ -455,11 +523,11 @@ class FastEngine final : public FlowDecoder {
 
 }  // namespace
 
-Result<std::unique_ptr<FlowDecoder>> make_fast_decoder(const PtTrace& trace, const DecodeConfig& config,
+Result<std::unique_ptr<FastDecoder>> make_fast_decoder(const PtTrace& trace, const DecodeConfig& config,
                                                        ImageSelector& images, std::shared_ptr<IptCode> code,
                                                        BlockGraphs& graphs, EngineCounts& counts) {
   HC_TRY(std::unique_ptr<FlowDecoder> libipt, make_libipt_decoder(trace, config, images, std::move(code)));
-  return std::unique_ptr<FlowDecoder>(
+  return std::unique_ptr<FastDecoder>(
       std::make_unique<FastEngine>(trace, config, images, std::move(libipt), graphs, counts));
 }
 

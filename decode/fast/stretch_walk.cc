@@ -102,15 +102,13 @@ bool StretchWalk::fill() {
 bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   const uint64_t psb = lexer_->offset();
   const uint64_t ip = lexer_->cross_psb(lanes_);
-  if (ip != 0) {
-    const size_t before = out.size();
-    if (!run_to(ip, out, part)) {
-      out.resize(before);
-      stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
-      return false;
-    }
-    walk_.at = graph_->at(ip);
+  const size_t before = out.size();
+  if (ip == 0 || !run_to(ip, out, part)) {
+    out.resize(before);
+    stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
+    return false;
   }
+  walk_.at = graph_->at(ip);
   stack_.clear();
   targets_.assign(1, kNoBlock);
   psb_ = psb;
@@ -123,6 +121,14 @@ void StretchWalk::find_targets(size_t known) {
   targets_.resize(lanes_.tips + 1);
   for (size_t i = known; i < lanes_.tips; ++i) targets_[i] = graph_->at(lanes_.tip[i]);
   targets_[lanes_.tips] = kNoBlock;
+}
+
+std::optional<uint64_t> StretchWalk::last_used() const {
+  if (walk_.bit == first_bit_ && walk_.tip == first_tip_) return std::nullopt;
+  if (walk_.took_tip) return lanes_.base + lanes_.tip_offset[walk_.tip - 1];
+  TntCursor bits;
+  bits.seek(lanes_, trace_, walk_.bit - 1);
+  return bits.offset();
 }
 
 StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {

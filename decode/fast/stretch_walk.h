@@ -52,6 +52,10 @@ class StretchWalk {
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   const Stuck& stuck() const { return stuck_; }
 
+  /// The packet that was used last; nothing when the superblocks of the last next() used none.
+  std::optional<uint64_t> last_used() const;
+  uint64_t offset() const { return lexer_->offset(); }  // of the first packet that is not in the lanes
+
   ReturnStack& stack() { return stack_; }
   uint64_t last_psb() const { return psb_; }  // that was crossed; 0: none in this stretch
   /// Goes on in another graph of the same code.

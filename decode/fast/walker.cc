@@ -50,6 +50,7 @@ struct Walker {
     BlockId* o = out;
     BlockId* const stop = end - Run::kMostIds;
     uint64_t runs = 0;
+    bool took_tip = walk.took_tip;
     while (tip < tips && stop - o >= 0) {
       if (!stack.has_room(top, Run::kMostPushes)) top = stack.make_room(top);
       const uint32_t left = std::max(lanes.tip_bits[tip], bit) - bit;
@@ -76,11 +77,13 @@ struct Walker {
       at = choose(returns, calls[top], choose(takes_tip, targets[tip], run.next));
       top -= returns;
       tip += takes_tip;
+      took_tip = takes_tip | (took_tip & (run.bits == 0));
     }
     if (runs != 0) memo.wrote(static_cast<uint64_t>(o - out), runs);
     walk.at = at;
     walk.bit = bit;
     walk.tip = tip;
+    walk.took_tip = took_tip;
     stack.set_top(top);
     out = o;
   }
@@ -99,7 +102,7 @@ struct Walker {
     BlockId* o = out;
     // Until runs can be taken again.
     const ptrdiff_t patience = memo.resting() || tip >= tips ? end - o : ptrdiff_t{Run::kMostIds};
-    bool going = true;
+    bool going = true, took_tip = walk.took_tip;
     const auto enter = [&](uint32_t index) {
       std::memcpy(&calls[top + 1], push[index].data(), sizeof push[index]);
       top += calls_of(at);
@@ -133,6 +136,7 @@ struct Walker {
         }
       }
       bit += static_cast<uint32_t>(o - before);
+      took_tip &= o == before;
 
       const SuperKind kind = kind_of(at);
       const bool takes_tip = kind == SuperKind::tip || (kind == SuperKind::ret && (!ret_compression || bit == limit));
@@ -140,6 +144,7 @@ struct Walker {
         enter(index_of(at));
         *o++ = at;
         at = targets[tip++];
+        took_tip = true;
       } else if (o == before || is_open(at)) {
         going = false;
       }
@@ -149,6 +154,7 @@ struct Walker {
     walk.at = at;
     walk.bit = bit;
     walk.tip = tip;
+    walk.took_tip = took_tip;
     stack.set_top(top);
     out = o;
     return going && o != end;

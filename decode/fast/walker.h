@@ -18,8 +18,9 @@ struct Walk {
   BlockId at = kNoBlock;
   uint32_t bit = 0;
   size_t tip = 0;
-  CircleGuard free;   // of cuts: they use nothing
-  uint64_t used = 0;  // bits and TIPs, when the guard was asked last
+  CircleGuard free;       // of cuts: they use nothing
+  uint64_t used = 0;      // bits and TIPs, when the guard was asked last
+  bool took_tip = false;  // when something was used last, it was a TIP
 
   bool used_all(const Lanes& lanes) const { return bit == lanes.bits && tip == lanes.tips; }
 };

@@ -55,10 +55,8 @@ class FlowEngine : public ::testing::TestWithParam<Engine> {
  public:
   static std::unique_ptr<FlowDecoder> decoder(const PtTrace& trace, const DecodeConfig& config, Selector& selector,
                                               Shared& shared) {
-    auto d = GetParam() == Engine::libipt
-                 ? make_libipt_decoder(trace, config, selector, shared.code)
-                 : make_fast_decoder(trace, config, selector, shared.code, shared.graphs, shared.counts);
-    return std::move(d).value();
+    if (GetParam() == Engine::libipt) return make_libipt_decoder(trace, config, selector, shared.code).value();
+    return make_fast_decoder(trace, config, selector, shared.code, shared.graphs, shared.counts).value();
   }
 };
 

@@ -1,0 +1,426 @@
+// The events of a flow, part by part, from any place on.
+//
+// A page is what lies between two PSBs of a part, by the packets that decided the events. To tell a page as a reader does
+// that comes from the part's beginning, decoding starts one PSB earlier: a block may run across a PSB.
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "decode/stream_reader.h"
+#include "decode/thread_flow.h"
+
+namespace hindcast::decode {
+namespace {
+
+class Cursor final : public SeekableFlow {
+ public:
+  Cursor(HostTrace::Impl& host, FlowPlan plan, Tid tid, Pid pid, const FlowOptions& options)
+      : host_(host), plan_(std::move(plan)), tid_(tid), pid_(pid), options_(options) {
+    for (size_t i = 0; i < plan_.parts.size(); ++i) add_pages(i);
+    first_page_.push_back(pages_.size());
+    pages_.push_back({plan_.parts.size(), 0});
+    number_parts();
+    told_ = {Tsc::min(), Tsc::min()};
+    if (options_.time.earliest != Tsc::min()) seek(options_.time.earliest);
+  }
+
+  size_t next(std::span<FlowEvent> out) override {
+    size_t n = 0;
+    while (n < out.size()) {
+      if (buffered_ && at_ < buffer_.size()) {
+        out[n] = buffer_[at_++];
+      } else {
+        leave_buffer();
+        size_t page;
+        if (!read(out[n], page)) break;
+        if (out[n].event.time.earliest > options_.time.latest) {
+          unread(out[n], page);
+          break;
+        }
+        came_by(page);
+      }
+      if (out[n].event.time.overlaps(options_.time)) ++n;
+    }
+    return n;
+  }
+
+  size_t previous(std::span<FlowEvent> out) override {
+    size_t n = 0;
+    while (n < out.size()) {
+      if (!buffered_) load(place_);
+      if (at_ == 0) {
+        if (first_ == 0 && buffer_page_ == 0) break;
+        load(first_ == 0 ? Place{buffer_page_ - 1, kAll} : Place{buffer_page_, first_});
+        continue;
+      }
+      const FlowEvent& e = buffer_[at_ - 1];
+      if (e.event.time.latest < options_.time.earliest) break;
+      --at_;
+      if (e.event.time.overlaps(options_.time)) out[n++] = e;
+    }
+    return n;
+  }
+
+  void seek(Tsc time) override {
+    time = std::max(time, options_.time.earliest);
+    open(first_page_until(time));
+    FlowEvent e;
+    for (size_t page; read(e, page); came_by(page)) {
+      if (e.event.time.latest < time) continue;
+      unread(e, page);
+      break;
+    }
+  }
+
+  void seek_end() override {
+    if (options_.time.latest == Tsc::max()) {
+      load({pages_.size() - 1, kAll});
+      return;
+    }
+    seek(options_.time.latest);
+    FlowEvent e;
+    for (size_t page; read(e, page); came_by(page)) {
+      if (e.event.time.earliest <= options_.time.latest) continue;
+      unread(e, page);
+      break;
+    }
+  }
+
+  bool seek_instruction(uint64_t number) override {
+    if (!instructions() || number >= *instructions()) return false;
+    const auto behind = std::upper_bound(numbers_.begin(), numbers_.end(), number);
+    const auto part = static_cast<size_t>(behind - numbers_.begin()) - 1;
+    const FlowPart& p = plan_.parts[part];
+    const FlowIndex& index = *p.stream->index;
+    const uint64_t in_stream = number - numbers_[part] + index.before[p.first];
+    const FlowIndex::Place* place = index.place(in_stream, p.end);
+    if (place && place->psb <= p.begin) place = nullptr;
+    while (!go_to_instruction(part, place, number))
+      place = place == index.places.data() || (place - 1)->psb <= p.begin ? nullptr : place - 1;
+    return true;
+  }
+
+  std::optional<uint64_t> instructions() const override {
+    return numbers_.empty() ? std::nullopt : std::optional(numbers_.back());
+  }
+
+ private:
+  static constexpr size_t kAll = ~size_t{0};
+
+  struct Page {
+    size_t part;    // plan_.parts.size(): the gaps behind all parts
+    uint64_t from;  // events that a packet behind it decided; 0: the part's first ones, and the gaps before it
+  };
+  struct Place {
+    size_t page = 0;
+    size_t index = 0;             // events of the page before it; kAll: the page's end, unless
+    uint64_t number = kNoNumber;  // it stands before the block that has this instruction,
+    size_t behind = 0;            // or so many events behind that
+  };
+
+  void add_pages(size_t part) {
+    const FlowPart& p = plan_.parts[part];
+    first_page_.push_back(pages_.size());
+    pages_.push_back({part, 0});
+    const std::vector<uint64_t>& psbs = p.stream->trace.map.psbs;
+    for (auto psb = std::upper_bound(psbs.begin(), psbs.end(), p.begin); psb != psbs.end() && *psb < p.end; ++psb)
+      pages_.push_back({part, *psb});
+  }
+
+  void number_parts() {
+    if (options_.engine != Engine::fast || options_.resync != Resync::earliest) return;
+    for (const FlowPart& p : plan_.parts)
+      if (!p.stream->index) return;
+    uint64_t number = 0;
+    for (const FlowPart& p : plan_.parts) {
+      numbers_.push_back(number);
+      const std::vector<uint64_t>& before = p.stream->index->before;
+      number += before[std::min(p.last + 1, before.size() - 1)] - before[p.first];
+    }
+    numbers_.push_back(number);
+  }
+
+  // ---- reading on
+  /// The next event and its page.
+  bool read(FlowEvent& out, size_t& page) {
+    if (unread_) {
+      std::tie(out, page) = *std::exchange(unread_, std::nullopt);
+      return true;
+    }
+    while (!read_part(out)) {
+      if (part_ == plan_.parts.size()) return false;
+      leave_part();
+    }
+    page = page_;
+    return true;
+  }
+  void unread(const FlowEvent& e, size_t page) { unread_.emplace(e, page); }
+
+  /// False at the end of the part, or behind the last gap.
+  bool read_part(FlowEvent& out) {
+    const bool last = part_ == plan_.parts.size();
+    const size_t gaps = last ? plan_.gaps.size() : plan_.parts[part_].gaps;
+    if (gap_ < gaps) {
+      out = tell(plan_.gaps[gap_++]);
+      return true;
+    }
+    if (last) return false;
+    const FlowPart& p = plan_.parts[part_];
+    if (!entered_) {
+      entered_ = true;
+      if (const auto g = enter(p)) {
+        out = tell(*g);
+        return true;
+      }
+    }
+    const FlowEvent* e = reader_ ? reader_->peek() : nullptr;
+    if (!e || e->event.offset > p.end) return false;
+    while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->event.offset > pages_[page_ + 1].from)
+      ++page_;
+    out = tell(own(*e));
+    reader_->pop();
+    return true;
+  }
+
+  void leave_part() {
+    ++part_;
+    page_ = first_page_[part_];
+    entered_ = false;
+  }
+
+  /// Perhaps a gap that it begins in.
+  std::optional<FlowEvent> enter(const FlowPart& p) {
+    reader_ = reader_of(*p.stream);
+    if (!numbers_.empty()) number_ = numbers_[part_];
+    if (!reader_) {
+      Event e;
+      e.kind = EventKind::gap;
+      e.cause = GapCause::unsupported;
+      e.time = p.time;
+      return gap(p, e);
+    }
+    if (std::exchange(from_afar_, false))
+      reader_->seek(p.begin);
+    else if (!plan_.whole_stream)
+      reader_->go_to(p.first);
+    reader_->pop_before(p.begin);
+    if (plan_.whole_stream || reader_->gap_end() <= p.begin) return std::nullopt;
+    Event e = reader_->farthest_gap().event;
+    e.ip = 0;
+    const Tsc latest = p.stream->trace.map.stretches[p.first].begin_time.latest;
+    e.time = {p.time.earliest, std::max(p.time.earliest, std::min(p.time.latest, latest))};
+    return gap(p, e);
+  }
+
+  FlowEvent gap(const FlowPart& p, const Event& e) const {
+    FlowEvent g;
+    g.event = e;
+    g.tid = tid_;
+    g.pid = pid_;
+    g.cpu = p.stream->info.cpu;
+    g.stream = p.stream->info.id;
+    g.stretch = kNoStretch;
+    return g;
+  }
+
+  /// Whoever's it was by the stream alone. It ran inside its slice.
+  FlowEvent own(const FlowEvent& e) const {
+    FlowEvent mine = e;
+    if (plan_.whole_stream) return mine;
+    const TscInterval& ran = plan_.parts[part_].time;
+    TscInterval& t = mine.event.time;
+    t.earliest = std::max(t.earliest, ran.earliest);
+    t.latest = std::max(t.earliest, std::min(t.latest, ran.latest));
+    mine.tid = tid_;
+    mine.pid = pid_;
+    return mine;
+  }
+
+  FlowEvent tell(FlowEvent e) {
+    e.event.time = told_ = bound_by(told_, e.event.time);
+    e.number = number_;
+    if (number_ != kNoNumber && e.event.kind == EventKind::block) number_ += e.event.count;
+    return e;
+  }
+
+  StreamReader* reader_of(const PtStream& stream) {
+    for (const auto& r : readers_)
+      if (&r->stream() == &stream) return r->error() ? nullptr : r.get();
+    readers_.push_back(std::make_unique<StreamReader>(host_, stream, options_));
+    return readers_.back()->error() ? nullptr : readers_.back().get();
+  }
+
+  // ---- going elsewhere
+  /// Before the page's first event.
+  void open(size_t page) {
+    buffered_ = false;
+    buffer_.clear();
+    unread_.reset();
+    place_ = {page, 0};
+    page_ = page;
+    part_ = pages_[page].part;
+    from_afar_ = true;
+    entered_ = false;
+    gap_ = part_ == 0 ? 0 : plan_.parts[part_ - 1].gaps;
+    told_ = part_ == plan_.parts.size() ? plan_.told : plan_.parts[part_].told;
+    number_ = !numbers_.empty() ? numbers_[part_] : page == 0 ? 0 : kNoNumber;
+    if (pages_[page].from == 0) return;
+    const FlowPart& p = plan_.parts[part_];
+    uint64_t from = pages_[page - 1].from;
+    const FlowIndex::Place* place = nullptr;
+    if (!numbers_.empty() && from != 0) {
+      place = p.stream->index->place(kNoNumber, from);
+      if (place && place->psb <= p.begin) place = nullptr;
+      from = place ? place->psb : 0;
+    }
+    enter_at(from, place);
+    for (const FlowEvent* e = peek(); e && e->event.offset <= pages_[page].from; e = peek()) {
+      tell(own(*e));
+      reader_->pop();
+    }
+  }
+
+  const FlowEvent* peek() { return reader_ ? reader_->peek() : nullptr; }
+
+  /// Into the part, past the gaps before it, at a PSB inside it; 0: at its beginning.
+  void enter_at(uint64_t psb, const FlowIndex::Place* place) {
+    const FlowPart& p = plan_.parts[part_];
+    for (; gap_ < p.gaps; ++gap_) tell(plan_.gaps[gap_]);
+    entered_ = true;
+    if (psb == 0) {
+      if (const auto g = enter(p)) tell(*g);
+      return;
+    }
+    from_afar_ = false;
+    reader_ = reader_of(*p.stream);
+    if (reader_) reader_->seek(psb);
+    if (place) number_ = numbers_[part_] + place->number - p.stream->index->before[p.first];
+  }
+
+  /// False: what begins at the place is the rest of a block.
+  bool go_to_instruction(size_t part, const FlowIndex::Place* place, uint64_t number) {
+    open(first_page_[part]);
+    enter_at(place ? place->psb : 0, place);
+    if (!reader_) return true;
+    bool passed = !place;
+    for (;;) {
+      const uint64_t skipped = reader_->skip(number - number_);
+      number_ += skipped;
+      passed |= skipped != 0;
+      const FlowEvent* e = reader_->peek();
+      if (!e) break;
+      if (e->event.kind == EventKind::block && number - number_ < e->event.count) {
+        while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part && e->event.offset > pages_[page_ + 1].from)
+          ++page_;
+        break;
+      }
+      passed |= e->event.kind == EventKind::block;
+      tell(own(*e));
+      reader_->pop();
+    }
+    place_ = {page_, kAll, number};
+    return passed;
+  }
+
+  /// The first page that may have an event with time.latest >= time.
+  size_t first_page_until(Tsc time) const {
+    size_t low = 0, high = plan_.parts.size();
+    while (low < high) {  // parts: the gaps before a part bound those behind it
+      const size_t middle = (low + high) / 2;
+      const TscInterval& told = middle + 1 == plan_.parts.size() ? plan_.told : plan_.parts[middle + 1].told;
+      if (told.latest < time)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    if (low == plan_.parts.size()) return first_page_[low];
+    const FlowPart& p = plan_.parts[low];
+    for (size_t g = low == 0 ? 0 : plan_.parts[low - 1].gaps; g < p.gaps; ++g)
+      if (plan_.gaps[g].event.time.latest >= time) return first_page_[low];
+    if (p.told.latest >= time || p.time.earliest >= time) return first_page_[low];
+    size_t page = first_page_[low], end = first_page_[low + 1];
+    while (page + 1 < end) {
+      const size_t middle = (page + end) / 2;
+      if (p.stream->trace.times.at(pages_[middle].from).latest < time)
+        page = middle;
+      else
+        end = middle;
+    }
+    return page;
+  }
+
+  // ---- going back
+  /// Keeps the events of its page before it.
+  void load(Place place) {
+    open(place.page);
+    first_ = 0;
+    FlowEvent e;
+    for (size_t page; first_ + buffer_.size() < place.index && read(e, page); buffer_.push_back(e)) {
+      if (place.number != kNoNumber && e.event.kind == EventKind::block && place.number - e.number < e.event.count)
+        place.index = std::min(place.index, first_ + buffer_.size() + place.behind);
+      if (page != place.page || first_ + buffer_.size() == place.index) {
+        unread(e, page);
+        break;
+      }
+      if (buffer_.size() < 2 * kMostKept) continue;
+      buffer_.erase(buffer_.begin(), buffer_.begin() + kMostKept);
+      first_ += kMostKept;
+    }
+    buffered_ = true;
+    buffer_page_ = place.page;
+    at_ = buffer_.size();
+  }
+
+  void leave_buffer() {
+    if (!std::exchange(buffered_, false)) return;
+    place_ = {buffer_page_, first_ + buffer_.size()};
+    buffer_.clear();
+  }
+
+  void came_by(size_t page) {
+    if (page != place_.page)
+      place_ = {page, 1};
+    else if (place_.index == kAll)
+      ++place_.behind;
+    else
+      ++place_.index;
+  }
+
+  HostTrace::Impl& host_;
+  const FlowPlan plan_;
+  const Tid tid_;
+  const Pid pid_;
+  const FlowOptions options_;
+  std::vector<Page> pages_;
+  std::vector<size_t> first_page_;  // of each part, and of what is behind all
+  std::vector<uint64_t> numbers_;   // of each part's first instruction, and how many there are; empty: not known
+  std::vector<std::unique_ptr<StreamReader>> readers_;
+
+  // What is read next:
+  size_t part_ = 0, page_ = 0, gap_ = 0;
+  bool entered_ = false, from_afar_ = false;
+  StreamReader* reader_ = nullptr;
+  TscInterval told_;  // no event before had later bounds
+  uint64_t number_ = 0;
+  std::optional<std::pair<FlowEvent, size_t>> unread_;
+
+  // Where the position is: in the buffer, right behind which is what is read next; else
+  Place place_;
+  bool buffered_ = false;
+  std::deque<FlowEvent> buffer_;
+  size_t buffer_page_ = 0, first_ = 0, at_ = 0;  // first_: events of the page before the buffer's
+};
+
+}  // namespace
+
+std::unique_ptr<SeekableFlow> open_stream_flow(HostTrace::Impl& host, const PtStream& stream,
+                                               const FlowOptions& options) {
+  return std::make_unique<Cursor>(host, plan_stream(stream), kNoTid, kNoPid, options);
+}
+
+std::unique_ptr<SeekableFlow> open_thread_flow(HostTrace::Impl& host, const ThreadInfo& thread,
+                                               const FlowOptions& options) {
+  return std::make_unique<Cursor>(host, plan_thread(host, thread), thread.tid, thread.pid, options);
+}
+
+}  // namespace hindcast::decode

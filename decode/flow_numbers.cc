@@ -1,0 +1,59 @@
+// HostTrace::number_instructions().
+#include <algorithm>
+#include <mutex>
+
+#include "decode/host_trace_impl.h"
+
+namespace hindcast::decode {
+namespace {
+
+/// Whose code a stream's stretches ran, for several threads.
+class SharedImages final : public ImageSelector {
+ public:
+  SharedImages(HostTrace::Impl& host, const PtStream& stream) : host_(host), stream_(stream) {}
+
+  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
+    const std::lock_guard lock(mutex_);
+    const size_t s = stream_.inside(offset);
+    return s < stream_.owners.size() ? host_.image_of(stream_, s) : nullptr;
+  }
+
+ private:
+  HostTrace::Impl& host_;
+  const PtStream& stream_;
+  std::mutex mutex_;
+};
+
+/// What one thread learns about code.
+struct Learned {
+  std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
+  BlockGraphs graphs;
+  EngineCounts counts;  // of a pass that shows nothing
+};
+
+}  // namespace
+
+Result<void> HostTrace::number_instructions(size_t threads,
+                                            const std::function<void(uint64_t done, uint64_t total)>& done) const {
+  const DecodeConfig config = impl_->decode_config(Resync::earliest);
+  std::vector<Learned> learned(std::max<size_t>(threads, 1));
+  uint64_t total = 0, before = 0;
+  for (const auto& s : impl_->streams) total += s->bytes.bytes.size();
+  for (const auto& s : impl_->streams) {
+    if (!s->index) {
+      SharedImages images(*impl_, *s);
+      std::vector<std::unique_ptr<FastDecoder>> decoders;
+      for (Learned& l : learned) {
+        HC_TRY(auto decoder, make_fast_decoder(s->trace, config, images, l.code, l.graphs, l.counts));
+        decoders.push_back(std::move(decoder));
+      }
+      s->index = build_index(s->trace, decoders, [&](uint64_t bytes) {
+        if (done) done(before + bytes, total);
+      });
+    }
+    before += s->bytes.bytes.size();
+  }
+  return {};
+}
+
+}  // namespace hindcast::decode

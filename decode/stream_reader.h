@@ -1,0 +1,57 @@
+// One stream's events, decoded as they are read, each with its thread.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+
+#include "decode/host_trace_impl.h"
+
+namespace hindcast::decode {
+
+/// Borrows the host and the stream. One thread of the caller.
+class StreamReader final : ImageSelector {
+ public:
+  StreamReader(HostTrace::Impl& host, const PtStream& stream, const FlowOptions& options);
+
+  const std::optional<Error>& error() const { return error_; }  // why it reads nothing
+  const PtStream& stream() const { return stream_; }
+
+  /// The next event, or nothing at the end; stays until pop().
+  const FlowEvent* peek();
+  void pop();
+  /// All events that a packet before `offset` decided.
+  void pop_before(uint64_t offset);
+
+  /// The gap that reaches farthest of those that were read since the last seek().
+  const FlowEvent& farthest_gap() const { return farthest_gap_; }
+  uint64_t gap_end() const { return farthest_gap_.event.offset + farthest_gap_.event.count; }
+
+  /// Continues at the last PSB at or before offset.
+  void seek(uint64_t offset);
+  /// Moves on to stretch s: by reading when it is near, else from its PSB.
+  void go_to(size_t s);
+  /// Passes over events that peek() has not read, with no more instructions than that. Returns how many they had; none
+  /// when something is read already.
+  uint64_t skip(uint64_t instructions);
+
+ private:
+  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) override;
+  void label(const Event& e);
+
+  HostTrace::Impl& host_;
+  const PtStream& stream_;
+  std::unique_ptr<FlowDecoder> decoder_;
+  FastDecoder* fast_ = nullptr;  // decoder_, when it is one
+  std::optional<Error> error_;
+  std::array<Event, 256> batch_;
+  size_t at_ = 0, have_ = 0;
+  bool fresh_ = false;
+  FlowEvent current_;
+  FlowEvent farthest_gap_;
+  size_t stretch_ = ~size_t{0};
+  const Slice* owner_ = nullptr;
+  uint64_t read_to_ = 0;
+};
+
+}  // namespace hindcast::decode
