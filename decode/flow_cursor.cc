@@ -174,7 +174,7 @@ class Cursor final : public SeekableFlow {
       }
     }
     const FlowEvent* e = reader_ ? reader_->peek() : nullptr;
-    if (!e || e->event.offset > p.end) return false;
+    if (!e || e->event.offset > p.end || (e->event.offset == p.end && begins_next(*e))) return false;
     while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->event.offset > pages_[page_ + 1].from)
       ++page_;
     out = tell(own(*e));
@@ -182,10 +182,14 @@ class Cursor final : public SeekableFlow {
     return true;
   }
 
+  /// Where one stretch ends and another begins, with the same packet: the first event of that.
+  static bool begins_next(const FlowEvent& e) { return e.event.kind == EventKind::enabled; }
+
   void leave_part() {
     ++part_;
     page_ = first_page_[part_];
     entered_ = false;
+    told_ = bound_by(told_, told_before(part_));
   }
 
   /// Perhaps a gap that it begins in.
@@ -204,6 +208,8 @@ class Cursor final : public SeekableFlow {
     else if (!plan_.whole_stream)
       reader_->go_to(p.first);
     reader_->pop_before(p.begin);
+    if (part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin)
+      for (const FlowEvent* e = peek(); e && e->event.offset == p.begin && !begins_next(*e); e = peek()) reader_->pop();
     if (plan_.whole_stream || reader_->gap_end() <= p.begin) return std::nullopt;
     Event e = reader_->farthest_gap().event;
     e.ip = 0;
@@ -243,6 +249,10 @@ class Cursor final : public SeekableFlow {
     return e;
   }
 
+  const TscInterval& told_before(size_t part) const {
+    return part == plan_.parts.size() ? plan_.told : plan_.parts[part].told;
+  }
+
   StreamReader* reader_of(const PtStream& stream) {
     for (const auto& r : readers_)
       if (&r->stream() == &stream) return r->error() ? nullptr : r.get();
@@ -262,7 +272,7 @@ class Cursor final : public SeekableFlow {
     from_afar_ = true;
     entered_ = false;
     gap_ = part_ == 0 ? 0 : plan_.parts[part_ - 1].gaps;
-    told_ = part_ == plan_.parts.size() ? plan_.told : plan_.parts[part_].told;
+    told_ = told_before(part_);
     number_ = !numbers_.empty() ? numbers_[part_] : page == 0 ? 0 : kNoNumber;
     if (pages_[page].from == 0) return;
     const FlowPart& p = plan_.parts[part_];
@@ -327,8 +337,7 @@ class Cursor final : public SeekableFlow {
     size_t low = 0, high = plan_.parts.size();
     while (low < high) {  // parts: the gaps before a part bound those behind it
       const size_t middle = (low + high) / 2;
-      const TscInterval& told = middle + 1 == plan_.parts.size() ? plan_.told : plan_.parts[middle + 1].told;
-      if (told.latest < time)
+      if (told_before(middle + 1).latest < time)
         low = middle + 1;
       else
         high = middle;
@@ -338,15 +347,22 @@ class Cursor final : public SeekableFlow {
     for (size_t g = low == 0 ? 0 : plan_.parts[low - 1].gaps; g < p.gaps; ++g)
       if (plan_.gaps[g].event.time.latest >= time) return first_page_[low];
     if (p.told.latest >= time || p.time.earliest >= time) return first_page_[low];
-    size_t page = first_page_[low], end = first_page_[low + 1];
-    while (page + 1 < end) {
-      const size_t middle = (page + end) / 2;
-      if (p.stream->trace.times.at(pages_[middle].from).latest < time)
-        page = middle;
-      else
-        end = middle;
-    }
-    return page;
+    // Gaps are wider than the page that they begin in.
+    const PtTrace& trace = p.stream->trace;
+    const auto first = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low]);
+    const auto end = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low + 1]);
+    uint64_t wide = p.end;
+    const auto gap = std::partition_point(trace.map.gaps.begin(), trace.map.gaps.end(),
+                                          [&](const Event& g) { return g.time.latest < time; });
+    if (gap != trace.map.gaps.end()) wide = std::min(wide, gap->offset);
+    const auto& all = trace.map.stretches;
+    const auto stretch =
+        std::partition_point(all.begin(), all.end(), [&](const Stretch& s) { return s.end_time.latest < time; });
+    if (stretch != all.end() && !host_.image_of(*p.stream, static_cast<size_t>(stretch - all.begin())))
+      wide = std::min(wide, stretch->begin);
+    const auto page = std::partition_point(
+        first + 1, end, [&](const Page& q) { return q.from < wide && trace.times.at(q.from).latest < time; });
+    return static_cast<size_t>(page - pages_.begin()) - 1;
   }
 
   // ---- going back

@@ -116,8 +116,9 @@ class FlowCursor {
   virtual size_t next(std::span<FlowEvent> out) = 0;
 };
 
-/// A flow that is read from any place on, in both directions: the events are the same, however they are come by. A position
-/// lies between two events, at first before all of them.
+/// A flow that is read from any place on, in both directions: the events are the same, however they are come by (but for
+/// libipt where trace is damaged: it tells what it lost by where it came from). A position lies between two events, at first
+/// before all of them.
 class SeekableFlow : public FlowCursor {
  public:
   /// The events before the position, the nearest one first; 0 only at the beginning. It moves before them. Cost: each PSB's

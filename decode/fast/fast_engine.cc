@@ -28,6 +28,7 @@ class FastEngine final : public FastDecoder {
         libipt_(std::move(libipt)),
         graphs_(graphs),
         counts_(counts),
+        all_walked_(std::all_of(all_.begin(), all_.end(), is_walked)),
         walk_(trace.bytes, !config.options.noretcomp, graphs.memo()) {}
 
   size_t next(std::span<Event> out) override {
@@ -60,7 +61,8 @@ class FastEngine final : public FastDecoder {
     for (;;) {
       for (; taken_ < ready_.size(); ++taken_) {
         const Event& e = ready_[taken_];
-        begun(e.offset, skipped);
+        // Of a stretch that begins where another one ends, this is the first.
+        begun(e.kind == EventKind::enabled ? e.offset + 1 : e.offset, skipped);
         const uint64_t n = e.kind == EventKind::block ? e.count : 0;
         if (n > last - skipped.instructions) return;
         skipped.instructions += n;
@@ -104,7 +106,13 @@ class FastEngine final : public FastDecoder {
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
     if (s_ < all_.size() && psb < all_[s_].end) {
-      if (enter(psb)) resume_at(psb);
+      if (const auto first = shared_with_libipt()) {
+        s_ = *first;
+        begin_libipt(stretch().begin);
+        libipt_from_ = psb;
+      } else if (enter(psb)) {
+        resume_at(psb);
+      }
       return;
     }
     s_ = s_ < all_.size() ? s_ + 1 : 0;
@@ -141,7 +149,7 @@ class FastEngine final : public FastDecoder {
   bool skip_walked(uint64_t last, Skipped& skipped) {
     if (written_ != 0 || inside_ != 0 || stopped_ == StretchWalk::Found::stuck) return false;
     if (graph_->last_block(ids_[walked_ - 1]).end == BlockEnd::none) return false;
-    begun(stretch().begin, skipped);
+    begun(stretch().begin + 1, skipped);
     uint64_t n = held_ ? held_->count : 0;
     for (const BlockId id : std::span(ids_).first(walked_)) n += graph_->block(index_of(id)).through;
     if (n > last - skipped.instructions) return false;
@@ -152,9 +160,9 @@ class FastEngine final : public FastDecoder {
     return true;
   }
 
-  void begun(uint64_t offset, Skipped& skipped) const {
+  void begun(uint64_t before, Skipped& skipped) const {
     while (skipped.first + skipped.before.size() < all_.size() &&
-           all_[skipped.first + skipped.before.size()].begin <= offset)
+           all_[skipped.first + skipped.before.size()].begin < before)
       skipped.before.push_back(skipped.instructions);
   }
 
@@ -198,7 +206,7 @@ class FastEngine final : public FastDecoder {
       next_stretch();
       return false;
     }
-    if (!st.plain || st.bits == 0 || st.begin_ip == 0) {
+    if (!is_walked(st)) {
       begin_libipt(at);
       return false;
     }
@@ -339,10 +347,25 @@ class FastEngine final : public FastDecoder {
   }
 
   // ---- the libipt engine, for what is not plain
+  static bool is_walked(const Stretch& st) { return st.plain && st.bits != 0 && st.begin_ip != 0; }
+
+  /// The stretch's calls may have been seen in the one before it.
+  bool shares_stack(size_t s) const { return s > 0 && all_[s].sync < all_[s - 1].end; }
+
+  /// The stretch from which on libipt has the stack, when it is left to libipt.
+  std::optional<size_t> shared_with_libipt() {
+    std::optional<size_t> first;
+    if (all_walked_) return first;
+    for (size_t s = s_;; --s) {
+      if (!is_walked(all_[s]) && images_.image_at(all_[s].begin, Ip(all_[s].begin_ip))) first = s;
+      if (!shares_stack(s)) return first;
+    }
+  }
+
   void begin_libipt(uint64_t at) {
     // Up to a stretch that has a PSB of its own: until there the calls that it saw are not known here.
     size_t t = s_ + 1;
-    while (t < all_.size() && all_[t].sync < all_[t - 1].end) ++t;
+    while (t < all_.size() && shares_stack(t)) ++t;
     counts_.libipt += t - s_;
     libipt_from_ = at;
     libipt_until_ = t < all_.size() ? all_[t].begin : kNowhere;
@@ -498,6 +521,7 @@ class FastEngine final : public FastDecoder {
   uint64_t sync_ = kNowhere;  // the PSB since which the return stack is known
   PsbSearch psbs_{{}};        // up to the next cut
   uint64_t last_psb_failed_ = 0;
+  const bool all_walked_;
   std::shared_ptr<BlockGraph> graph_;
   StretchWalk walk_;
   StretchWalk::Replay replay_;

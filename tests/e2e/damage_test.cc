@@ -21,6 +21,7 @@
 #include <map>
 #include <random>
 
+#include "decode/host_trace.h"
 #include "decode/packet_reader.h"
 #include "hindcast/bundle_format.h"
 #include "hindcast/perf_record.h"
@@ -28,6 +29,7 @@
 #include "tests/e2e/flow_parts.h"
 #include "tests/e2e/recording.h"
 #include "tests/support/bundle_edit.h"
+#include "tests/support/flow_seek_check.h"
 #include "tests/support/perf_bytes.h"
 
 namespace hindcast::test {
@@ -450,12 +452,37 @@ std::string judge(const Verdict& v, Promise promise, const Done& done, bool of_f
   return {};
 }
 
+/// Whatever is said of a stream or a thread, it is the same from wherever one reads.
+std::string differs_when_sought(MemorySnapshot& damaged, Random& random) {
+  const auto host = decode::HostTrace::build(damaged.info, damaged.source);
+  if (!host.ok()) return {};
+  for (const bool numbered : {false, true}) {
+    if (numbered)
+      if (const auto r = (*host)->number_instructions(1 + below(random, 3), {}); !r.ok()) return r.error().text();
+    const auto streams = (*host)->cpus();
+    const auto threads = (*host)->threads();
+    const size_t which = below(random, streams.size() + threads.size());
+    const auto open = [&] {
+      return which < streams.size() ? (*host)->stream_flow(streams[which].stream).value()
+                                    : (*host)->thread_flow(threads[which - streams.size()].tid).value();
+    };
+    size_t events = 0;
+    const std::string difference = seeking_differs(open, random(), 5, size_t{1} << 19, events);
+    if (!difference.empty())
+      return (which < streams.size() ? "stream " + std::to_string(streams[which].stream)
+                                     : "thread " + std::to_string(threads[which - streams.size()].tid.value())) +
+             " read " + difference;
+  }
+  return {};
+}
+
 std::string one_case(const Base& base, const Damage& damage, Random& random, Done& done, uint64_t& hiding) {
   const std::string path = base.recording.folder.path() + "/damaged.hcb";
   if (damage.contents) {
     MemorySnapshot damaged = *base.snapshot;
     done = damage.contents(damaged, random);
     if (!done.what.empty()) write_bundle(damaged, path);
+    if (const std::string d = differs_when_sought(damaged, random); !d.empty()) return d;
   } else {
     Bytes file = base.file;
     done = damage.file(file, random);

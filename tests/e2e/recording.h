@@ -1,20 +1,17 @@
 // Records a command with the built programs, truth included, into a folder of its own.
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "tests/support/long_run.h"
 #include "tests/support/run_program.h"
 #include "tests/support/sim_run.h"
 
 namespace hindcast::test {
 
 inline std::string bin(const std::string& name) { return std::string(HC_BIN_DIR) + "/" + name; }
-
-/// True when the full counts are asked for (scripts/test --long).
-inline bool long_run() { return std::getenv("HINDCAST_LONG") != nullptr; }
 
 struct Recording {
   TempFolder folder;

@@ -14,6 +14,7 @@
 #include <map>
 #include <random>
 
+#include "tests/support/long_run.h"
 #include "tests/support/run_program.h"
 #include "tests/support/ship_kit.h"
 #include "tests/support/tcp_proxy.h"
@@ -149,7 +150,7 @@ TEST(ShipCampaign, WhatWasDurableArrivesWholeAndOnce) {
   Totals totals;
   if (const char* seed = std::getenv("HINDCAST_SEED"))
     return run_schedule(static_cast<uint32_t>(std::atoi(seed)), totals);
-  const bool all = std::getenv("HINDCAST_LONG") != nullptr;
+  const bool all = test::long_run();
   const auto end = Clock::now() + std::chrono::seconds(20);
   uint32_t schedules = 0;
   while (schedules < (all ? 1000u : 200u) && (all || schedules < 3 || Clock::now() < end) && !HasFailure())
