@@ -63,11 +63,16 @@ class Cursor final : public SeekableFlow {
 
   void seek(Tsc time) override {
     time = std::max(time, options_.time.earliest);
-    open(first_page_until(time));
+    const auto [page, before] = surely_before(time);
+    open(page);
+    if (entered_) skip(kNoNumber, before);
+    place_ = {pages_.size() - 1, kAll};
     FlowEvent e;
-    for (size_t page; read(e, page); came_by(page)) {
+    for (size_t p; read(e, p);) {
       if (e.event.time.latest < time) continue;
-      unread(e, page);
+      place_.page = p;
+      place_.time = time;
+      unread(e, p);
       break;
     }
   }
@@ -113,9 +118,10 @@ class Cursor final : public SeekableFlow {
   };
   struct Place {
     size_t page = 0;
-    size_t index = 0;             // events of the page before it; kAll: the page's end, unless
-    uint64_t number = kNoNumber;  // it stands before the block that has this instruction,
-    size_t behind = 0;            // or so many events behind that
+    size_t index = 0;              // events of the page before it; kAll: the page's end, unless it stands
+    uint64_t number = kNoNumber;   // before the block that has this instruction,
+    std::optional<Tsc> time = {};  // or before the first event that may have happened then,
+    size_t behind = 0;             // or so many events behind that
   };
 
   void add_pages(size_t part) {
@@ -284,10 +290,17 @@ class Cursor final : public SeekableFlow {
       from = place ? place->psb : 0;
     }
     enter_at(from, place);
+    skip(kNoNumber, pages_[page].from);
     for (const FlowEvent* e = peek(); e && e->event.offset <= pages_[page].from; e = peek()) {
       tell(own(*e));
       reader_->pop();
     }
+  }
+
+  uint64_t skip(uint64_t most, uint64_t before) {
+    const uint64_t skipped = reader_ ? reader_->skip(most, before) : 0;
+    if (number_ != kNoNumber) number_ += skipped;
+    return skipped;
   }
 
   const FlowEvent* peek() { return reader_ ? reader_->peek() : nullptr; }
@@ -314,9 +327,7 @@ class Cursor final : public SeekableFlow {
     if (!reader_) return true;
     bool passed = !place;
     for (;;) {
-      const uint64_t skipped = reader_->skip(number - number_);
-      number_ += skipped;
-      passed |= skipped != 0;
+      passed |= skip(number - number_, ~uint64_t{0}) != 0;
       const FlowEvent* e = reader_->peek();
       if (!e) break;
       if (e->event.kind == EventKind::block && number - number_ < e->event.count) {
@@ -332,8 +343,9 @@ class Cursor final : public SeekableFlow {
     return passed;
   }
 
-  /// The first page that may have an event with time.latest >= time.
-  size_t first_page_until(Tsc time) const {
+  /// A page and a packet: no event before the page, and none of it that a packet before this one decided, may have happened
+  /// then or later.
+  std::pair<size_t, uint64_t> surely_before(Tsc time) const {
     size_t low = 0, high = plan_.parts.size();
     while (low < high) {  // parts: the gaps before a part bound those behind it
       const size_t middle = (low + high) / 2;
@@ -342,27 +354,27 @@ class Cursor final : public SeekableFlow {
       else
         high = middle;
     }
-    if (low == plan_.parts.size()) return first_page_[low];
+    if (low == plan_.parts.size()) return {first_page_[low], 0};
     const FlowPart& p = plan_.parts[low];
     for (size_t g = low == 0 ? 0 : plan_.parts[low - 1].gaps; g < p.gaps; ++g)
-      if (plan_.gaps[g].event.time.latest >= time) return first_page_[low];
-    if (p.told.latest >= time || p.time.earliest >= time) return first_page_[low];
-    // Gaps are wider than the page that they begin in.
+      if (plan_.gaps[g].event.time.latest >= time) return {first_page_[low], 0};
+    if (p.told.latest >= time || p.time.earliest >= time) return {first_page_[low], 0};
     const PtTrace& trace = p.stream->trace;
-    const auto first = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low]);
-    const auto end = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low + 1]);
-    uint64_t wide = p.end;
+    const std::optional<uint64_t> last = trace.times.last_before(time);
+    uint64_t before = last ? std::max(*last, *last + 1) : 0;
+    // Gaps last longer than the packet that they begin with.
     const auto gap = std::partition_point(trace.map.gaps.begin(), trace.map.gaps.end(),
                                           [&](const Event& g) { return g.time.latest < time; });
-    if (gap != trace.map.gaps.end()) wide = std::min(wide, gap->offset);
+    if (gap != trace.map.gaps.end()) before = std::min(before, gap->offset);
     const auto& all = trace.map.stretches;
     const auto stretch =
         std::partition_point(all.begin(), all.end(), [&](const Stretch& s) { return s.end_time.latest < time; });
     if (stretch != all.end() && !host_.image_of(*p.stream, static_cast<size_t>(stretch - all.begin())))
-      wide = std::min(wide, stretch->begin);
-    const auto page = std::partition_point(
-        first + 1, end, [&](const Page& q) { return q.from < wide && trace.times.at(q.from).latest < time; });
-    return static_cast<size_t>(page - pages_.begin()) - 1;
+      before = std::min(before, stretch->begin);
+    const auto first = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low]);
+    const auto end = pages_.begin() + static_cast<ptrdiff_t>(first_page_[low + 1]);
+    const auto page = std::partition_point(first + 1, end, [&](const Page& q) { return q.from < before; });
+    return {static_cast<size_t>(page - pages_.begin()) - 1, before};
   }
 
   // ---- going back
@@ -372,8 +384,7 @@ class Cursor final : public SeekableFlow {
     first_ = 0;
     FlowEvent e;
     for (size_t page; first_ + buffer_.size() < place.index && read(e, page); buffer_.push_back(e)) {
-      if (place.number != kNoNumber && e.event.kind == EventKind::block && place.number - e.number < e.event.count)
-        place.index = std::min(place.index, first_ + buffer_.size() + place.behind);
+      if (place.index == kAll && is_at(place, e)) place.index = first_ + buffer_.size() + place.behind;
       if (page != place.page || first_ + buffer_.size() == place.index) {
         unread(e, page);
         break;
@@ -385,6 +396,11 @@ class Cursor final : public SeekableFlow {
     buffered_ = true;
     buffer_page_ = place.page;
     at_ = buffer_.size();
+  }
+
+  static bool is_at(const Place& place, const FlowEvent& e) {
+    if (place.time) return e.event.time.latest >= *place.time;
+    return place.number != kNoNumber && e.event.kind == EventKind::block && place.number - e.number < e.event.count;
   }
 
   void leave_buffer() {

@@ -32,7 +32,7 @@ void count(const PtTrace& trace, FastDecoder& decoder, Part& part) {
   decoder.seek(psbs[part.first]);
   part.skipped.first = first_stretch(trace, psbs[part.first]);
   for (size_t p = part.first; p < part.last; ++p) {
-    part.at_psb.push_back(part.skipped.instructions);
+    part.at_psb.push_back(part.skipped.instructions + part.skipped.part);
     part.is_place.push_back(psbs[p] >= decoder.seekable_from());
     decoder.skip(~uint64_t{0}, p + 1 < psbs.size() ? psbs[p + 1] : ~uint64_t{0}, part.skipped);
   }
@@ -88,7 +88,7 @@ class Indexer {
         index.before.resize(s, total);
         index.before.push_back(total + part.skipped.before[s - part.skipped.first] - known);
       }
-      total += part.skipped.instructions - known;
+      total += part.skipped.instructions + part.skipped.part - known;
       seekable_from = std::max(seekable_from, part.seekable_from);
     }
     index.before.resize(trace_.map.stretches.size() + 1, total);

@@ -252,6 +252,11 @@ TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<con
   }
 }
 
+std::optional<uint64_t> TimeMap::last_before(Tsc t) const {
+  if (outer_.latest < t) return ~uint64_t{0};
+  return upper_.last_key_below(t.value());
+}
+
 TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
   return interval(lower_.at_or_before(first), upper_.at_or_after(last));
 }

@@ -99,6 +99,9 @@ class TimeMap {
   TscInterval window(uint64_t first, uint64_t last) const;
   TscInterval at(uint64_t packet) const { return window(packet, packet); }
 
+  /// The last packet that is known to have been made before t, and all before it; nothing when none is. O(log n).
+  std::optional<uint64_t> last_before(Tsc t) const;
+
   /// window() for places that mostly ascend: O(1) for one near the place before. Borrows the map.
   class Reader {
    public:

@@ -47,6 +47,20 @@ class TimeSteps {
     return value_of(n);
   }
 
+  /// The key of the last pair whose value is below `value`.
+  std::optional<uint64_t> last_key_below(uint64_t value) const {
+    size_t low = 0, high = steps_.size();
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (value_of(middle) < value)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    if (low == 0) return std::nullopt;
+    return runs_[run_of(low - 1)].key + steps_[low - 1].key;
+  }
+
   /// The same questions for keys that mostly ascend: O(1) for a key near the one before.
   class Reader {
    public:

@@ -64,11 +64,11 @@ void StreamReader::go_to(size_t s) {
   read_to_ = st.sync;
 }
 
-uint64_t StreamReader::skip(uint64_t instructions) {
+uint64_t StreamReader::skip(uint64_t most, uint64_t before) {
   if (!fast_ || at_ != have_) return 0;
   Skipped skipped;
   skipped.first = stream_.trace.map.stretches.size();  // none is asked for
-  fast_->skip(instructions, ~uint64_t{0}, skipped);
+  fast_->skip(most, before, skipped);
   return skipped.instructions;
 }
 

@@ -31,9 +31,9 @@ class StreamReader final : ImageSelector {
   void seek(uint64_t offset);
   /// Moves on to stretch s: by reading when it is near, else from its PSB.
   void go_to(size_t s);
-  /// Passes over events that peek() has not read, with no more instructions than that. Returns how many they had; none
-  /// when something is read already.
-  uint64_t skip(uint64_t instructions);
+  /// Passes over events that peek() has not read, with no more instructions than `most`, and decided by packets before
+  /// `before`. Returns how many instructions they had; none when something is read already.
+  uint64_t skip(uint64_t most, uint64_t before);
 
  private:
   std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) override;

@@ -13,7 +13,7 @@ namespace hindcast::decode {
 namespace {
 
 constexpr size_t kBatch = 1024;
-/// Up to some instruction: what lies behind it is written down.
+/// Up to some instruction or packet inside a batch: all of that is written down.
 constexpr size_t kSmallBatch = 256;
 
 class FastEngine final : public FastDecoder {
@@ -55,8 +55,11 @@ class FastEngine final : public FastDecoder {
     return n;
   }
 
-  void skip(uint64_t most, uint64_t until, Skipped& skipped) override {
-    batch_ = most == ~uint64_t{0} ? kBatch : kSmallBatch;
+  void skip(uint64_t most, uint64_t before, Skipped& skipped) override {
+    skipped.part = 0;
+    const auto& psbs = trace_.map.psbs;
+    const bool stops_at_psb = before == ~uint64_t{0} || std::binary_search(psbs.begin(), psbs.end(), before);
+    batch_ = most == ~uint64_t{0} && stops_at_psb ? kBatch : kSmallBatch;
     const uint64_t last = most > ~uint64_t{0} - skipped.instructions ? ~uint64_t{0} : skipped.instructions + most;
     for (;;) {
       for (; taken_ < ready_.size(); ++taken_) {
@@ -64,25 +67,25 @@ class FastEngine final : public FastDecoder {
         // Of a stretch that begins where another one ends, this is the first.
         begun(e.kind == EventKind::enabled ? e.offset + 1 : e.offset, skipped);
         const uint64_t n = e.kind == EventKind::block ? e.count : 0;
-        if (n > last - skipped.instructions) return;
+        if (n > last - skipped.instructions || e.offset >= before) return;
         skipped.instructions += n;
       }
       ready_.clear();
       taken_ = 0;
       if (written_ < walked_) {
-        if (skip_walked(last, skipped)) continue;
+        if (skip_walked(last, before, skipped)) continue;
         Event e;
         if (write_down({&e, 1}) != 0) ready_.push_back(e);
       } else if (stopped_) {
         const StretchWalk::Found found = *std::exchange(stopped_, std::nullopt);
-        const bool is_there = found == StretchWalk::Found::psb && walk_.offset() >= until;
+        const bool is_there = found == StretchWalk::Found::psb && walk_.offset() >= before;
         go_on(found);
         if (!is_there || state_ != State::walking) continue;
         for (const Event& e : ready_) skipped.instructions += e.count;
         ready_.clear();
-        if (held_) skipped.instructions += std::exchange(held_, std::nullopt)->count;
+        if (held_) skipped.part = held_->count;
         return;
-      } else if (state_ == State::done || is_behind(until)) {
+      } else if (state_ == State::done || is_behind(before)) {
         return;
       } else {
         step();
@@ -146,16 +149,18 @@ class FastEngine final : public FastDecoder {
 
   // ---- passing over
   /// All that was walked, unless it is too much, or what comes next has to know of it.
-  bool skip_walked(uint64_t last, Skipped& skipped) {
+  bool skip_walked(uint64_t last, uint64_t before, Skipped& skipped) {
     if (written_ != 0 || inside_ != 0 || stopped_ == StretchWalk::Found::stuck) return false;
     if (graph_->last_block(ids_[walked_ - 1]).end == BlockEnd::none) return false;
+    const uint64_t used = walk_.last_used().value_or(previous_);
+    if (used >= before) return false;
     begun(stretch().begin + 1, skipped);
     uint64_t n = held_ ? held_->count : 0;
     for (const BlockId id : std::span(ids_).first(walked_)) n += graph_->block(index_of(id)).through;
     if (n > last - skipped.instructions) return false;
     skipped.instructions += n;
     held_.reset();
-    previous_ = walk_.last_used().value_or(previous_);
+    previous_ = used;
     written_ = walked_;
     return true;
   }
