@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "decode/stream_reader.h"
+#include "decode/stretch_events.h"
 #include "decode/thread_flow.h"
 
 namespace hindcast::decode {
@@ -180,16 +181,13 @@ class Cursor final : public SeekableFlow {
       }
     }
     const FlowEvent* e = reader_ ? reader_->peek() : nullptr;
-    if (!e || e->event.offset > p.end || (e->event.offset == p.end && begins_next(*e))) return false;
+    if (!e || e->event.offset > p.end || (e->event.offset == p.end && begins_stretch(e->event))) return false;
     while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->event.offset > pages_[page_ + 1].from)
       ++page_;
     out = tell(own(*e));
     reader_->pop();
     return true;
   }
-
-  /// Where one stretch ends and another begins, with the same packet: the first event of that.
-  static bool begins_next(const FlowEvent& e) { return e.event.kind == EventKind::enabled; }
 
   void leave_part() {
     ++part_;
@@ -215,7 +213,8 @@ class Cursor final : public SeekableFlow {
       reader_->go_to(p.first);
     reader_->pop_before(p.begin);
     if (part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin)
-      for (const FlowEvent* e = peek(); e && e->event.offset == p.begin && !begins_next(*e); e = peek()) reader_->pop();
+      for (const FlowEvent* e = peek(); e && e->event.offset == p.begin && !begins_stretch(e->event); e = peek())
+        reader_->pop();
     if (plan_.whole_stream || reader_->gap_end() <= p.begin) return std::nullopt;
     Event e = reader_->farthest_gap().event;
     e.ip = 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "decode/stretch_events.h"
+
 namespace hindcast::decode {
 
 StreamReader::StreamReader(HostTrace::Impl& host, const PtStream& stream, const FlowOptions& options)
@@ -84,8 +86,9 @@ void StreamReader::label(const Event& e) {
   current_.stream = stream_.info.id;
   // Most events lie in the stretch of the one before.
   const auto& all = stream_.trace.map.stretches;
-  if (stretch_ >= all.size() || e.offset < all[stretch_].begin || e.offset > all[stretch_].end) {
+  if (stretch_ >= all.size() || e.offset <= all[stretch_].begin || e.offset >= all[stretch_].end) {
     stretch_ = stream_.inside(e.offset);
+    if (stretch_ > 0 && stretch_ < all.size() && all[stretch_ - 1].end == e.offset && !begins_stretch(e)) --stretch_;
     owner_ = stretch_ < all.size() ? stream_.owner(stretch_) : nullptr;
   }
   current_.stretch = stretch_ < all.size() ? static_cast<uint32_t>(stretch_) : kNoStretch;

@@ -28,6 +28,11 @@ inline Event unattributed_gap(const Stretch& stretch) {
   return e;
 }
 
+/// A stretch's first event, where it begins: another stretch may end with the same packet.
+inline bool begins_stretch(const Event& e) {
+  return e.kind == EventKind::enabled || (e.kind == EventKind::gap && e.cause == GapCause::unattributed);
+}
+
 /// A block that ended nowhere goes on in this one: they are told as one.
 inline void go_on_from(std::optional<Event>& held, Event& block) {
   if (!held) return;

@@ -64,8 +64,7 @@ class FastEngine final : public FastDecoder {
     for (;;) {
       for (; taken_ < ready_.size(); ++taken_) {
         const Event& e = ready_[taken_];
-        // Of a stretch that begins where another one ends, this is the first.
-        begun(e.kind == EventKind::enabled ? e.offset + 1 : e.offset, skipped);
+        begun(begins_stretch(e) ? e.offset + 1 : e.offset, skipped);
         const uint64_t n = e.kind == EventKind::block ? e.count : 0;
         if (n > last - skipped.instructions || e.offset >= before) return;
         skipped.instructions += n;
