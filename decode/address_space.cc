@@ -8,6 +8,7 @@ namespace hindcast::decode {
 namespace {
 
 constexpr size_t kRecentImages = 64;
+constexpr size_t kMostSteady = 8;
 constexpr size_t kMaxSegments = size_t{1} << 20;  // per process; beyond it new mappings only cover
 
 std::string hex(ByteSpan bytes) {
@@ -124,6 +125,7 @@ void AddressSpaces::apply(Layout& layout, const Change& change) {
 }
 
 void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
+  steady_.clear();
   if (record.length == 0 || record.address + record.length < record.address) return;
   Change c;
   c.time = time;
@@ -153,6 +155,7 @@ void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
 }
 
 void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
+  steady_.clear();
   Space& space = spaces_[pid];
   Change c;
   c.time = time;
@@ -164,6 +167,7 @@ void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
 }
 
 void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
+  steady_.clear();
   if (parent == child) return;
   Change c;
   c.time = time;
@@ -177,6 +181,7 @@ void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
 }
 
 void AddressSpaces::records_lost(RecordTime from, RecordTime to) {
+  steady_.clear();
   for (auto& [pid, space] : spaces_) {
     // Those that were there before have forks without a time: perf makes such up from /proc.
     if (space.parent == kNoPid || space.forked == RecordTime(0) || space.forked > to) continue;
@@ -254,6 +259,42 @@ void AddressSpaces::overlay(Layout& layout, const std::vector<uint32_t>& placeme
 }
 
 std::shared_ptr<const CodeImage> AddressSpaces::image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
+  for (const Steady& s : steady_)
+    if (s.pid == pid && s.from <= begun && is_before(std::max(begun, ended), s.to)) return s.image;
+  auto image = make_image(pid, tid, begun, ended);
+  const auto [from, to] = unchanged_around(pid, begun);
+  if (!is_before(ended, to)) return image;
+  if (steady_.size() == kMostSteady) steady_.pop_back();
+  steady_.push_front({pid, from, to, image});
+  return image;
+}
+
+/// The longest time around this one in which no record changes what code the process has.
+std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, RecordTime time) const {
+  RecordTime from{0}, to = RecordTime::max();
+  const auto change = [&](RecordTime t) {
+    if (t <= time)
+      from = std::max(from, t);
+    else
+      to = std::min(to, t);
+  };
+  if (const auto space = spaces_.find(pid); space != spaces_.end()) {
+    const std::vector<Change>& changes = space->second.changes;
+    const auto next = std::upper_bound(changes.begin(), changes.end(), time,
+                                       [](RecordTime t, const Change& c) { return t < c.time; });
+    if (next != changes.begin()) change(std::prev(next)->time);
+    if (next != changes.end()) change(next->time);
+    change(space->second.forked);
+    if (space->second.execed) change(*space->second.execed);
+  }
+  for (const PlacementInfo& p : info_.placements) {
+    change(p.from);
+    if (p.to != RecordTime::max()) change(RecordTime(p.to.value() + 1));
+  }
+  return {from, to};
+}
+
+std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
   Image want;
   want.pid = pid;
   want.key_count = 0;

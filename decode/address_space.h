@@ -95,6 +95,17 @@ class AddressSpaces {
     std::shared_ptr<const CodeImage> image;
   };
 
+  /// What a process's code is while nothing changes: for stretches that begin and end in [from, to).
+  struct Steady {
+    Pid pid;
+    RecordTime from, to;
+    std::shared_ptr<const CodeImage> image;
+  };
+  /// to: max() is for ever.
+  static bool is_before(RecordTime t, RecordTime to) { return t < to || to == RecordTime::max(); }
+
+  std::shared_ptr<const CodeImage> make_image(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
+  std::pair<RecordTime, RecordTime> unchanged_around(Pid pid, RecordTime time) const;
   static void cover(Layout& layout, uint64_t start, const Segment& segment);
   static void apply(Layout& layout, const Change& change);
   const Layout& layout_after(Space& space, size_t count);
@@ -108,6 +119,7 @@ class AddressSpaces {
   std::vector<std::string> names_;
   std::unordered_map<std::string, uint32_t> name_ids_;
   std::deque<Image> recent_;
+  std::deque<Steady> steady_;  // most recently made first
 };
 
 }  // namespace hindcast::decode

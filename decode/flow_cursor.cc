@@ -65,8 +65,7 @@ class Cursor final : public SeekableFlow {
   void seek(Tsc time) override {
     time = std::max(time, options_.time.earliest);
     const auto [page, before] = surely_before(time);
-    open(page);
-    if (entered_) skip(kNoNumber, before);
+    open(page, before);
     place_ = {pages_.size() - 1, kAll};
     FlowEvent e;
     for (size_t p; read(e, p);) {
@@ -266,8 +265,8 @@ class Cursor final : public SeekableFlow {
   }
 
   // ---- going elsewhere
-  /// Before the page's first event.
-  void open(size_t page) {
+  /// Before the page's first event; or before one behind it, past events that packets before `before` decided.
+  void open(size_t page, uint64_t before = 0) {
     buffered_ = false;
     buffer_.clear();
     unread_.reset();
@@ -289,7 +288,7 @@ class Cursor final : public SeekableFlow {
       from = place ? place->psb : 0;
     }
     enter_at(from, place);
-    skip(kNoNumber, pages_[page].from);
+    skip(kNoNumber, std::max(pages_[page].from, before));
     for (const FlowEvent* e = peek(); e && e->event.offset <= pages_[page].from; e = peek()) {
       tell(own(*e));
       reader_->pop();
