@@ -51,6 +51,21 @@ Order order_of(Kind kind) {
   }
 }
 
+bool is_timing(Kind kind) {
+  switch (kind) {
+    case Kind::pad:
+    case Kind::tsc:
+    case Kind::tma:
+    case Kind::mtc:
+    case Kind::cyc:
+    case Kind::cbr:
+    case Kind::mnt:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 std::optional<PtClock::Reading> PtClock::feed(const Packet& packet) {
@@ -147,6 +162,7 @@ class TimeMapBuilder {
       timing_packet(p.offset, *reading);
       return;
     }
+    bounded_ &= is_timing(p.kind);
     switch (order_of(p.kind)) {
       case Order::neutral:
         return;
@@ -167,12 +183,13 @@ class TimeMapBuilder {
   }
 
   /// Whether branch packets and CYC, which kQuiet has, change nothing now.
-  bool quiet() const { return newest_ == 0 && passed_ == 0; }
+  bool quiet() const { return newest_ == 0 && passed_ == 0 && !bounded_; }
   static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::tip, Kind::cyc, Kind::pad);
 
   /// The range is known to hold no packet: nothing that waited can come out behind it.
   void lost(const LostRange& range) {
     clock_.lose();
+    bounded_ = false;
     release(range.from, std::max(newest_, passed_));
     newest_ = passed_ = 0;
   }
@@ -198,8 +215,9 @@ class TimeMapBuilder {
     passed_ = 0;
     if (reading.latest < Tsc(highest_)) {
       contradict(reading.latest.value());
-    } else if (reading.latest != Tsc::max()) {
-      TimeSteps& upper = map_.upper_;
+    } else if (TimeSteps& upper = map_.upper_;
+               reading.latest != Tsc::max() && (!bounded_ || reading.latest.value() < upper.last_value())) {
+      bounded_ = true;
       while (!upper.empty() && upper.last_value() >= reading.latest.value()) upper.pop();
       upper.append(offset, reading.latest.value());
     }
@@ -227,6 +245,7 @@ class TimeMapBuilder {
 
   PtClock clock_;
   TimeMap map_;
+  bool bounded_ = false;  // from above: everything so far, but for timing packets that nobody asks about
   uint64_t newest_ = 0;   // lower bound of timing packets since the last branch packet; 0: none
   uint64_t passed_ = 0;   // of those before it: holds once nothing that waited beside it can follow
   uint64_t highest_ = 0;  // of all

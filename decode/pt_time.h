@@ -94,7 +94,7 @@ class TimeMap {
   static TimeMap build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts = {});
 
   /// Holds the true time of every event that a packet starting in [first, last] stands for (each branch of a TNT, each
-  /// TIP, FUP, OVF ...). Code that ran between the packets a < b: window(a, b). Both bounds never decrease as first
+  /// TIP, FUP, OVF ...). Where last is a timing packet itself, the upper bound may be one for what comes behind it. Code that ran between the packets a < b: window(a, b). Both bounds never decrease as first
   /// and last grow. An unbounded side is Tsc::min() or Tsc::max(). O(log n).
   TscInterval window(uint64_t first, uint64_t last) const;
   TscInterval at(uint64_t packet) const { return window(packet, packet); }
