@@ -1,5 +1,6 @@
 #include "server/flow_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <unordered_map>
 
@@ -37,32 +38,65 @@ bool has_address(const Event& e) {
   }
 }
 
-class FlowItems : public Reader<FlowItem> {
+class FlowItems : public FlowReader {
  public:
-  FlowItems(OpenSnapshot& snapshot, const FlowQuestion& question, std::unique_ptr<decode::FlowCursor> cursor)
+  FlowItems(OpenSnapshot& snapshot, const FlowQuestion& question, std::unique_ptr<decode::SeekableFlow> cursor)
       : snapshot_(snapshot),
         question_(question),
         cursor_(std::move(cursor)),
         disassembler_(question.intel_syntax ? decode::AsmSyntax::intel : decode::AsmSyntax::att) {}
 
   bool next(FlowItem& out) override {
-    while (true) {
-      if (at_ == held_) {
-        held_ = cursor_->next(buffer_);
-        at_ = 0;
-        if (held_ == 0) return false;
-      }
-      const decode::FlowEvent& e = buffer_[at_++];
-      // The cursor leaves out whole stretches; what is shown is what may have happened in the range asked for.
-      if (!e.event.time.overlaps(question_.time)) continue;
-      fill(e, out);
-      return true;
+    if (at_ == held_) {
+      held_ = cursor_->next(buffer_);
+      at_ = 0;
+      if (held_ == 0) return false;
     }
+    fill(buffer_[at_++], out);
+    return true;
+  }
+
+  uint64_t back(uint64_t items) override {
+    const uint64_t ahead = held_ - at_;  // what the cursor has read and nobody has been given
+    held_ = at_ = 0;
+    uint64_t n = 0;
+    while (n < ahead + items) {
+      const size_t more = static_cast<size_t>(std::min<uint64_t>(buffer_.size(), ahead + items - n));
+      const size_t got = cursor_->previous(std::span(buffer_).first(more));
+      if (got == 0) break;
+      n += got;
+    }
+    return n - ahead;
+  }
+
+  void seek(Tsc time) override {
+    held_ = at_ = 0;
+    cursor_->seek(time);
+  }
+  void seek_end() override {
+    held_ = at_ = 0;
+    cursor_->seek_end();
+  }
+
+  Result<void> seek_instruction(uint64_t number) override {
+    const std::optional<uint64_t> all = cursor_->instructions();
+    if (!all)
+      return Error{Errc::usage,
+                   "instructions have no numbers here",
+                   {},
+                   "they have them with the fast engine, when it goes on at the earliest safe packet"};
+    held_ = at_ = 0;
+    if (cursor_->seek_instruction(number)) return {};
+    return Error{Errc::not_found,
+                 "there is no instruction " + std::to_string(number),
+                 *all == 0 ? "none is known to have run" : "the last one is " + std::to_string(*all - 1),
+                 {}};
   }
 
  private:
   void fill(const decode::FlowEvent& e, FlowItem& out) {
     out.event = e.event;
+    out.number = e.number == decode::kNoNumber ? std::nullopt : std::optional(e.number);
     out.tid = e.tid;
     out.pid = e.pid;
     out.cpu = e.cpu;
@@ -121,7 +155,7 @@ class FlowItems : public Reader<FlowItem> {
 
   OpenSnapshot& snapshot_;
   const FlowQuestion question_;
-  std::unique_ptr<decode::FlowCursor> cursor_;
+  std::unique_ptr<decode::SeekableFlow> cursor_;
   decode::Disassembler disassembler_;
   decode::BlockExpander expander_;
   std::unordered_map<BlockKey, KeptBlock, BlockKeyHash> blocks_;
@@ -157,9 +191,9 @@ Result<std::unique_ptr<decode::SeekableFlow>> open_cursor(const OpenSnapshot& sn
                "list them:  hindcast ls FILE"};
 }
 
-Result<std::unique_ptr<Reader<FlowItem>>> read_flow(OpenSnapshot& snapshot, const FlowQuestion& question) {
+Result<std::unique_ptr<FlowReader>> read_flow(OpenSnapshot& snapshot, const FlowQuestion& question) {
   HC_TRY(auto cursor, open_cursor(snapshot, question));
-  return std::unique_ptr<Reader<FlowItem>>(new FlowItems(snapshot, question, std::move(cursor)));
+  return std::unique_ptr<FlowReader>(new FlowItems(snapshot, question, std::move(cursor)));
 }
 
 }  // namespace hindcast::server

@@ -12,6 +12,6 @@ namespace hindcast::server {
 Result<std::unique_ptr<decode::SeekableFlow>> open_cursor(const OpenSnapshot& snapshot, const FlowQuestion& question);
 
 /// The reader borrows the snapshot.
-Result<std::unique_ptr<Reader<FlowItem>>> read_flow(OpenSnapshot& snapshot, const FlowQuestion& question);
+Result<std::unique_ptr<FlowReader>> read_flow(OpenSnapshot& snapshot, const FlowQuestion& question);
 
 }  // namespace hindcast::server

@@ -1,6 +1,7 @@
 #include "server/query.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "server/bench.h"
 #include "server/call_reader.h"
@@ -33,6 +34,9 @@ bool VerifyReport::whole() const {
 }
 
 namespace {
+
+/// Each keeps what it learned about code.
+constexpr unsigned kMostThreads = 8;
 
 class BundleQuery : public Query {
  public:
@@ -69,9 +73,13 @@ class BundleQuery : public Query {
                    "list them:  hindcast ls FILE"};
     return s->slices(*thread);
   }
-  Result<std::unique_ptr<Reader<FlowItem>>> flow(const FlowQuestion& question) override {
+  Result<std::unique_ptr<FlowReader>> flow(const FlowQuestion& question) override {
     HC_TRY(OpenSnapshot * s, open(question.snapshot));
     return read_flow(*s, question);
+  }
+  Result<void> number_instructions(size_t snapshot, const Progress& progress) override {
+    HC_TRY(OpenSnapshot * s, open(snapshot));
+    return s->trace->number_instructions(std::clamp(std::thread::hardware_concurrency(), 1u, kMostThreads), progress);
   }
   Result<std::unique_ptr<Reader<CallItem>>> calls(const CallQuestion& question) override {
     HC_TRY(OpenSnapshot * s, open(question.snapshot));

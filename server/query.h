@@ -154,6 +154,7 @@ struct FlowQuestion {
 
 struct FlowItem {
   Event event;
+  std::optional<uint64_t> number;  // instructions of its flow before it, when known
   Tid tid = kNoTid;
   Pid pid = kNoPid;
   CpuId cpu = kNoCpu;
@@ -170,6 +171,19 @@ class Reader {
   virtual ~Reader() = default;
   /// False at the end.
   virtual bool next(T& out) = 0;
+};
+
+/// A flow, to be read from any place on. A reader stands between two items, at first before all of them.
+class FlowReader : public Reader<FlowItem> {
+ public:
+  /// Goes back over so many items; returns over how many: fewer only at the beginning. Cost: of decoding them twice.
+  virtual uint64_t back(uint64_t items) = 0;
+  /// Before the first item that may have happened then or later.
+  virtual void seek(Tsc time) = 0;
+  virtual void seek_end() = 0;
+  /// Before the block that has the instruction with this number. Errors: not_found with how many there are; usage when
+  /// instructions have no numbers: see Query::number_instructions().
+  virtual Result<void> seek_instruction(uint64_t number) = 0;
 };
 
 struct CallQuestion {
@@ -299,7 +313,11 @@ class Query {
 
   /// Events in program order for a thread, in trace order for a CPU or stream. Readers must not outlive the Query.
   /// Errors: as overview(); not_found with what there is; usage when not exactly one of tid, cpu and stream is given.
-  virtual Result<std::unique_ptr<Reader<FlowItem>>> flow(const FlowQuestion& question) = 0;
+  virtual Result<std::unique_ptr<FlowReader>> flow(const FlowQuestion& question) = 0;
+  /// Numbers the instructions of every flow of the snapshot, from 0 on: those that are known, a gap has none. Flows that are
+  /// opened afterwards know the numbers (engine fast and Resync::earliest only). Decodes all of the trace, on all CPUs, the
+  /// first time. Errors: as overview().
+  virtual Result<void> number_instructions(size_t snapshot, const Progress& progress) = 0;
   virtual Result<std::unique_ptr<Reader<CallItem>>> calls(const CallQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> packets(const TextQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> records(const TextQuestion& question) = 0;

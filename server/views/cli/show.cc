@@ -1,6 +1,8 @@
 // hindcast show: what a thread or a CPU executed, with times, names, lines and every gap in its place.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <deque>
+#include <functional>
 
 #include "server/views/cli/cli.h"
 #include "server/views/cli/json.h"
@@ -14,12 +16,14 @@ namespace hindcast::server::cli {
 namespace {
 
 struct ShowFlags {
-  bool blocks = false, insns = false, lines = false, stat = false, intel = false;
+  bool blocks = false, insns = false, lines = false, stat = false, intel = false, numbers = false;
+  std::optional<uint64_t> at;  // number of an instruction
+  uint64_t tail = 0;           // lines or objects; 0: all
   std::string resync = "earliest";
   std::string engine = "fast";
 };
 
-constexpr size_t kTimeWidth = 14, kSpanWidth = 9, kPlaceWidth = 32, kAsmWidth = 34;
+constexpr size_t kTimeWidth = 14, kSpanWidth = 9, kNumberWidth = 12, kPlaceWidth = 32, kAsmWidth = 34;
 
 /// Events other than blocks and gaps, in words; empty for those that a block already implies.
 std::string event_words(const Event& e) {
@@ -58,12 +62,28 @@ const std::vector<Instruction>& list_of(const FlowItem& f) {
 /// Prints items one by one; remembers what it printed last, to leave out what repeats.
 class Printer {
  public:
-  Printer(Output& out, const Overview& overview, const ShowFlags& flags, Names names)
-      : out_(out), scale_(overview.scale), flags_(flags), names_(names) {
-    header();
-  }
+  using Line = std::function<void(std::string line)>;
+
+  /// line: where each one goes; out: how it may look.
+  Printer(const Output& out, Line line, const Overview& overview, const ShowFlags& flags, Names names)
+      : out_(out), line_(std::move(line)), scale_(overview.scale), flags_(flags), names_(names) {}
 
   uint64_t lines() const { return lines_; }
+
+  std::string header() const {
+    std::string s =
+        pad_left("time (" + time_unit(scale_) + ")", kTimeWidth) + " " + pad_right("within", kSpanWidth) + "  cpu  ";
+    if (flags_.numbers) s += pad_left("number", kNumberWidth) + "  ";
+    if (flags_.lines)
+      s += "function and line";
+    else if (flags_.insns)
+      s += pad_right("address", 18) + "  " + pad_right("function", kPlaceWidth) + "  " +
+           pad_right("instruction", kAsmWidth) + "  line";
+    else
+      s +=
+          pad_right("address", 18) + "  " + pad_left("insns", 5) + "  " + pad_right("function", kPlaceWidth) + "  line";
+    return out_.paint(Colour::dim, s);
+  }
 
   void item(const FlowItem& f) {
     const Event& e = f.event;
@@ -91,30 +111,21 @@ class Printer {
   }
 
  private:
-  void header() {
-    std::string s =
-        pad_left("time (" + time_unit(scale_) + ")", kTimeWidth) + " " + pad_right("within", kSpanWidth) + "  cpu  ";
-    if (flags_.lines)
-      s += "function and line";
-    else if (flags_.insns)
-      s += pad_right("address", 18) + "  " + pad_right("function", kPlaceWidth) + "  " +
-           pad_right("instruction", kAsmWidth) + "  line";
-    else
-      s +=
-          pad_right("address", 18) + "  " + pad_left("insns", 5) + "  " + pad_right("function", kPlaceWidth) + "  line";
-    out_.line(out_.paint(Colour::dim, s));
-  }
-
   std::string prefix(const FlowItem& f) {
     const TimeText t = time_text(scale_, f.event.time);
     return pad_left(t.at, kTimeWidth) + " " + pad_right(t.width, kSpanWidth) + "  " +
-           pad_left(f.cpu == kNoCpu ? "-" : std::to_string(f.cpu.value()), 3) + "  ";
+           pad_left(f.cpu == kNoCpu ? "-" : std::to_string(f.cpu.value()), 3) + "  " + number_cell(f.number);
   }
-  static std::string no_prefix() { return std::string(kTimeWidth + 1 + kSpanWidth + 2 + 3 + 2, ' '); }
+  std::string no_prefix(std::optional<uint64_t> number = {}) const {
+    return std::string(kTimeWidth + 1 + kSpanWidth + 2 + 3 + 2, ' ') + number_cell(number);
+  }
+  std::string number_cell(std::optional<uint64_t> number) const {
+    return flags_.numbers ? pad_left(number ? std::to_string(*number) : "", kNumberWidth) + "  " : "";
+  }
 
   void emit(std::string line) {
     line.resize(line.find_last_not_of(' ') + 1);
-    out_.line(line);
+    line_(std::move(line));
     ++lines_;
   }
 
@@ -130,16 +141,18 @@ class Printer {
 
   void instructions(const FlowItem& f) {
     std::string before = prefix(f);
+    uint64_t n = 0;
     for (const Instruction& i : list_of(f)) {
+      if (n != 0) before = no_prefix(f.number ? std::optional(*f.number + n) : std::nullopt);
+      ++n;
       std::string line = i.place ? lines_text(*i.place, names_) : "";
       const bool repeats = line == last_line_;
       last_line_ = line;
       emit(before + pad_right(hex_text(i.ip), 18) + "  " + place_cell(i.place.get()) + "  " +
            pad_right(i.text, kAsmWidth) + "  " + (repeats ? "" : line));
-      before = no_prefix();
     }
     if (f.instructions_missing)
-      emit(before +
+      emit((n == 0 ? before : no_prefix()) +
            out_.paint(Colour::red, std::to_string(f.event.count - list_of(f).size()) + " more instructions ran, to " +
                                        hex_text(f.event.last_ip) + "; their code is not known"));
   }
@@ -161,7 +174,8 @@ class Printer {
     for (const Instruction& i : list_of(f)) put(i.place.get());
   }
 
-  Output& out_;
+  const Output& out_;
+  const Line line_;
   const TimeScale& scale_;
   const ShowFlags& flags_;
   const Names names_;
@@ -179,6 +193,7 @@ Json item_json(const FlowItem& f) {
     return j;
   }
   Json j{{"type", to_string(e.kind)}, {"tsc", json_time(e.time)}, {"tid", f.tid.value()}, {"cpu", json_cpu(f.cpu)}};
+  if (f.number && e.kind == EventKind::block) j["number"] = *f.number;
   if (e.ip || e.kind == EventKind::block) j["ip"] = json_address(e.ip);
   if (e.kind == EventKind::block) {
     j["last_ip"] = json_address(e.last_ip);
@@ -260,11 +275,58 @@ std::string nothing_words(const Overview& o, const FlowQuestion& question) {
   return there;
 }
 
-int show(const Request& request, const ShowFlags& flags) {
+/// Where the last `tail` lines begin, or an item before.
+void go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(Printer::Line)>& printer) {
+  for (uint64_t items = tail;; items *= 4) {
+    reader.seek_end();
+    const bool all = reader.back(items) < items;
+    Printer counter = printer([](const std::string&) {});
+    std::vector<uint64_t> lines;  // before each item
+    for (FlowItem f; reader.next(f); counter.item(f)) lines.push_back(counter.lines());
+    if (counter.lines() < tail && !all) continue;
+    uint64_t back = lines.size();
+    if (counter.lines() > tail)
+      back -= static_cast<uint64_t>(std::upper_bound(lines.begin(), lines.end(), counter.lines() - tail) -
+                                    lines.begin() - 1);
+    reader.seek_end();
+    reader.back(back);
+    return;
+  }
+}
+
+/// Where the question begins.
+Result<void> go_to_start(FlowReader& reader, const Request& request, const ShowFlags& flags,
+                         const std::function<Printer(Printer::Line)>& printer) {
+  if (flags.at) return reader.seek_instruction(*flags.at);
+  if (flags.tail == 0) return {};
+  if (!request.json) {
+    go_to_tail(reader, flags.tail, printer);
+    return {};
+  }
+  reader.seek_end();
+  reader.back(flags.tail);
+  return {};
+}
+
+/// What cannot be asked together.
+std::optional<Error> contradiction(const Request& request, const ShowFlags& flags) {
   if (flags.blocks + flags.insns + flags.lines + flags.stat > 1)
-    return fail({Errc::usage, "--blocks, --insns, --lines and --stat exclude each other", {}, "choose one"});
+    return Error{Errc::usage, "--blocks, --insns, --lines and --stat exclude each other", {}, "choose one"};
   if (request.cpu && (request.tid || request.pid))
-    return fail({Errc::usage, "-C shows a CPU, -t and -p a thread", {}, "choose one"});
+    return Error{Errc::usage, "-C shows a CPU, -t and -p a thread", {}, "choose one"};
+  if (flags.at.has_value() + (flags.tail != 0) + flags.stat > 1)
+    return Error{Errc::usage, "--at, --tail and --stat exclude each other", {}, "choose one"};
+  if (flags.at && !request.time.empty())
+    return Error{Errc::usage, "--at and --time both say where to begin", {}, "choose one"};
+  if (flags.tail != 0 && request.limit != 0)
+    return Error{Errc::usage, "--tail shows the last lines, --limit the first", {}, "choose one"};
+  if ((flags.at || flags.numbers) && (flags.engine != "fast" || flags.resync != "earliest"))
+    return Error{Errc::usage, "instructions have numbers with --engine fast and --resync earliest only", {}, {}};
+  return std::nullopt;
+}
+
+int show(const Request& request, const ShowFlags& flags) {
+  if (const auto error = contradiction(request, flags)) return fail(*error);
   std::optional<TimeRange> range;
   if (!request.time.empty()) {
     const auto parsed = parse_time_range(request.time);
@@ -296,11 +358,22 @@ int show(const Request& request, const ShowFlags& flags) {
     if (!tid.ok()) return fail(tid.error());
     if (!*tid)
       return list_threads(o, request,
-                          range || flags.blocks || flags.insns || flags.lines || flags.stat || request.limit);
+                          range || flags.blocks || flags.insns || flags.lines || flags.stat || flags.at || flags.tail ||
+                              flags.numbers || request.limit);
     question.tid = **tid;
+  }
+  if (flags.at || flags.numbers) {
+    ProgressBar bar("numbering instructions");
+    const auto numbered = (*query)->number_instructions(request.snapshot, bar.callback());
+    if (!numbered.ok()) return fail(numbered.error());
   }
   auto reader = (*query)->flow(question);
   if (!reader.ok()) return fail(reader.error());
+  const auto names = request.full_names ? Names::whole : Names::folded;
+  const Output unused;
+  const auto started = go_to_start(
+      **reader, request, flags, [&](Printer::Line line) { return Printer(unused, std::move(line), o, flags, names); });
+  if (!started.ok()) return fail(started.error());
   auto opened = open_output(request);
   if (!opened.ok()) return fail(opened.error());
   Output& out = *opened;
@@ -311,7 +384,18 @@ int show(const Request& request, const ShowFlags& flags) {
   {
     ProgressBar bar("decoding", out.terminal() && !flags.stat);
     std::optional<Printer> printer;
-    if (!request.json && !flags.stat) printer.emplace(out, o, flags, request.full_names ? Names::whole : Names::folded);
+    std::deque<std::string> last;
+    if (!request.json && !flags.stat) {
+      printer.emplace(
+          out,
+          [&](std::string line) {
+            if (flags.tail == 0) return out.line(line);
+            last.push_back(std::move(line));
+            if (last.size() > flags.tail) last.pop_front();
+          },
+          o, flags, names);
+      out.line(printer->header());
+    }
     uint64_t items = 0;
     while (!out.failed() && (*reader)->next(item)) {
       counts.add(item.event);
@@ -330,6 +414,7 @@ int show(const Request& request, const ShowFlags& flags) {
         break;
       }
     }
+    for (const std::string& line : last) out.line(line);
   }
   if (request.json) {
     Json j{{"type", "summary"}};
@@ -362,6 +447,11 @@ void add_show(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("-C,--cpu", request.cpu, "everything this CPU ran, instead of a thread")->type_name("CPU");
   add_time(*sub, request);
   add_limit(*sub, request, "lines (JSON: objects)");
+  sub->add_option("--tail", flags->tail, "only the last N lines (JSON: objects)")->option_text("N")->check(at_least(1));
+  sub->add_option("--at", flags->at, "begin at the block with instruction number N, counted from 0; see --numbers")
+      ->option_text("N");
+  sub->add_flag("--numbers", flags->numbers,
+                "show the number of each block's first instruction, or of each instruction");
   sub->add_flag("--blocks", flags->blocks, "one line per straight run of instructions (default)");
   sub->add_flag("--insns", flags->insns, "one line per instruction, disassembled");
   sub->add_flag("--lines", flags->lines, "one line per source line");
@@ -379,7 +469,9 @@ void add_show(CLI::App& app, Request& request, Command& chosen) {
       "Examples:\n"
       "  hindcast show hindcast.hcb                      which threads there are\n"
       "  hindcast show hindcast.hcb -t 4711 --time 12ms,12.5ms --insns\n"
-      "  hindcast show hindcast.hcb -t 4711 --lines | tail -50\n"
+      "  hindcast show hindcast.hcb -t 4711 --lines --tail 50         how it ended\n"
+      "  hindcast show hindcast.hcb -t 4711 --numbers --tail 1        how many instructions it ran\n"
+      "  hindcast show hindcast.hcb -t 4711 --at 1000000 --limit 20\n"
       "  hindcast show hindcast.hcb -t 4711 --stat");
   sub->callback([&request, &chosen, flags] { chosen = [&request, flags] { return show(request, *flags); }; });
 }
