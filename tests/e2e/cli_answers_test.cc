@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "tests/support/run_program.h"
 
@@ -132,6 +134,73 @@ TEST_F(CliAnswers, ATimeIsPastedBackAsItWasPrinted) {
   const Ran bare = hindcast({"show", file_, "-t", tid_, "--time", time + "," + time});
   EXPECT_EQ(bare.code, 2);
   EXPECT_THAT(bare.err, HasSubstr("lacks a unit"));
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+TEST_F(CliAnswers, TheTailIsTheEndOfTheWhole) {
+  for (const char* how : {"--blocks", "--insns", "--lines"}) {
+    const auto whole = lines_of(hindcast({"show", file_, "-t", tid_, how}).out);
+    ASSERT_GT(whole.size(), 100u) << how;
+    for (const size_t n : {size_t{1}, size_t{37}, whole.size() + 5}) {
+      auto tail = lines_of(hindcast({"show", file_, "-t", tid_, how, "--tail", std::to_string(n)}).out);
+      ASSERT_FALSE(tail.empty());
+      EXPECT_EQ(tail[0], whole[0]) << how;  // the header
+      tail.erase(tail.begin());
+      ASSERT_EQ(tail.size(), std::min(n, whole.size() - 1)) << how;
+      EXPECT_TRUE(std::equal(tail.begin(), tail.end(), whole.end() - static_cast<ptrdiff_t>(tail.size()))) << how << n;
+    }
+  }
+  const auto whole = lines_of(hindcast({"show", file_, "-t", tid_, "--json"}).out);
+  const auto tail = lines_of(hindcast({"show", file_, "-t", tid_, "--json", "--tail", "20"}).out);
+  ASSERT_EQ(tail.size(), 21u);
+  // Read from the end, it is not known how many instructions came before.
+  EXPECT_THAT(whole[whole.size() - 3], HasSubstr("\"number\""));
+  EXPECT_THAT(tail.front(), Not(HasSubstr("\"number\"")));
+  const auto numbered = lines_of(hindcast({"show", file_, "-t", tid_, "--json", "--numbers", "--tail", "20"}).out);
+  ASSERT_EQ(numbered.size(), 21u);
+  EXPECT_TRUE(std::equal(numbered.begin(), numbered.end() - 1, whole.end() - 21));
+}
+
+TEST_F(CliAnswers, AnInstructionsNumberIsAPlaceToBeginAt) {
+  const auto all = hindcast({"show", file_, "-t", tid_, "--json"}).objects();
+  uint64_t instructions = 0;
+  for (const auto& o : all) {
+    if (o["type"] != "block") continue;
+    ASSERT_EQ(o["number"], instructions);
+    instructions += o["instructions"].get<uint64_t>();
+  }
+  ASSERT_GT(instructions, 1000u);
+  for (const uint64_t n : {uint64_t{0}, instructions / 3, instructions - 1}) {
+    const auto from =
+        hindcast({"show", file_, "-t", tid_, "--json", "--at", std::to_string(n), "--limit", "1"}).objects();
+    ASSERT_EQ(from.size(), 2u);
+    EXPECT_LE(from[0]["number"], n);
+    EXPECT_GT(from[0]["number"].get<uint64_t>() + from[0]["instructions"].get<uint64_t>(), n);
+    EXPECT_NE(std::find(all.begin(), all.end(), from[0]), all.end());
+  }
+  const Ran behind = hindcast({"show", file_, "-t", tid_, "--at", std::to_string(instructions)});
+  EXPECT_EQ(behind.code, 1);
+  EXPECT_THAT(behind.err, HasSubstr("the last one is " + std::to_string(instructions - 1)));
+  const Ran text = hindcast({"show", file_, "-t", tid_, "--insns", "--at", "100", "--numbers", "--limit", "3"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("number"));
+  for (const std::vector<std::string>& together : {std::vector<std::string>{"--at", "5", "--tail", "5"},
+                                                   {"--at", "5", "--time", "0ms,1ms"},
+                                                   {"--tail", "5", "--limit", "5"},
+                                                   {"--numbers", "--engine", "libipt"},
+                                                   {"--at", "5", "--resync", "psb"}}) {
+    auto args = together;
+    args.insert(args.begin(), {"show", file_, "-t", tid_});
+    const Ran ran = hindcast(args);
+    EXPECT_EQ(ran.code, 2) << together[0];
+    EXPECT_EQ(ran.out, "") << together[0];
+  }
 }
 
 TEST_F(CliAnswers, AnEmptyRangeSaysWhatThereIs) {
