@@ -48,6 +48,12 @@ TEST(TimeSteps, AnswersAsAPlainArrayWouldAcrossLargeDifferencesAndPops) {
       }
       ASSERT_EQ(steps.at_or_before(q), before) << q;
       ASSERT_EQ(steps.at_or_after(q), after) << q;
+      if (before) {
+        std::optional<uint64_t> below;
+        for (const auto& [k, v] : plain)
+          if (v < *before) below = k;
+        ASSERT_EQ(steps.last_key_below(*before), below) << q;
+      }
       const bool both = random() % 2;
       if (both) {
         ASSERT_EQ(reader.at_or_before(q), before) << q;

@@ -265,6 +265,34 @@ TEST(PtTime, DenseTimingPacketsCostAtMostTenBytesEach) {
   EXPECT_LE(m.memory_bytes(), 10 * m.readings());
 }
 
+TEST(PtTime, TimingPacketsOfAnIdleCpuCostNothing) {
+  PtBytes t = PtBytes().psb().tsc(10000).tma(0x100, 0).psbend().tip_pge(1);
+  const uint64_t pgd = t.size();
+  t.tip_pgd();
+  for (int i = 1; i <= 10000; ++i) t.mtc(static_cast<uint8_t>(0x20 + i)).cyc(300);
+  const uint64_t pge = t.size();
+  t.tip_pge(1);
+  const TimeMap m = TimeMap::build(t.mtc(static_cast<uint8_t>(0x20 + 10001)).bytes(), config());
+  EXPECT_EQ(m.readings(), 10002u);
+  EXPECT_LE(m.memory_bytes(), 200u);
+  EXPECT_EQ(m.at(pgd), interval(10000, latest_mtc(10800)));
+  EXPECT_EQ(m.at(pge), interval(9999 + 800 * 10000, latest_mtc(10000 + 800 * 10001)));
+}
+
+TEST(PtTime, TheLastPacketThatIsSurelyBeforeATime) {
+  PtBytes t = PtBytes().psb().tsc(5000).psbend().tip_pge(1).tip_pgd();
+  const uint64_t second = t.size() + 16;  // behind the PSB
+  t.psb().tsc(9000).psbend();
+  const TimeMap m = TimeMap::build(t.bytes(), config());
+  EXPECT_EQ(m.last_before(Tsc(5000 + kPacketLatency)), std::nullopt);
+  EXPECT_EQ(m.last_before(Tsc(9001 + kPacketLatency)), second);
+  EXPECT_EQ(m.last_before(Tsc::max()), second);
+  EXPECT_EQ(m.last_before(Tsc(5001 + kPacketLatency)), uint64_t{16});
+  PtTimeConfig ended = config();
+  ended.traced.latest = Tsc(10000);
+  EXPECT_EQ(TimeMap::build(t.bytes(), ended).last_before(Tsc(10001)), ~uint64_t{0});
+}
+
 TEST(PtTimeCorpus, EventsOfARealTraceLieNearTheReferenceTimes) {
   HC_REQUIRE_CORPUS();
   const test::CorpusTrace trace = test::corpus_trace("perf-hello-asm");
