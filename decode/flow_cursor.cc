@@ -167,7 +167,8 @@ class Cursor final : public SeekableFlow {
     const bool last = part_ == plan_.parts.size();
     const size_t gaps = last ? plan_.gaps.size() : plan_.parts[part_].gaps;
     if (gap_ < gaps) {
-      out = tell(plan_.gaps[gap_++]);
+      out = plan_.gaps[gap_++];
+      tell(out);
       return true;
     }
     if (last) return false;
@@ -175,16 +176,15 @@ class Cursor final : public SeekableFlow {
     if (!entered_) {
       entered_ = true;
       if (const auto g = enter(p)) {
-        out = tell(*g);
+        out = *g;
+        tell(out);
         return true;
       }
     }
-    const FlowEvent* e = reader_ ? reader_->peek() : nullptr;
-    if (!e || e->event.offset > p.end || (e->event.offset == p.end && begins_stretch(e->event))) return false;
-    while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->event.offset > pages_[page_ + 1].from)
-      ++page_;
-    out = tell(own(*e));
-    reader_->pop();
+    const Event* e = peek();
+    if (!e || e->offset > p.end || (e->offset == p.end && begins_stretch(*e))) return false;
+    while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->offset > pages_[page_ + 1].from) ++page_;
+    take(out);
     return true;
   }
 
@@ -212,10 +212,9 @@ class Cursor final : public SeekableFlow {
       reader_->go_to(p.first);
     reader_->pop_before(p.begin);
     if (part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin)
-      for (const FlowEvent* e = peek(); e && e->event.offset == p.begin && !begins_stretch(e->event); e = peek())
-        reader_->pop();
+      for (const Event* e = peek(); e && e->offset == p.begin && !begins_stretch(*e); e = peek()) reader_->pop();
     if (plan_.whole_stream || reader_->gap_end() <= p.begin) return std::nullopt;
-    Event e = reader_->farthest_gap().event;
+    Event e = reader_->farthest_gap();
     e.ip = 0;
     const Tsc latest = p.stream->trace.map.stretches[p.first].begin_time.latest;
     e.time = {p.time.earliest, std::max(p.time.earliest, std::min(p.time.latest, latest))};
@@ -233,24 +232,25 @@ class Cursor final : public SeekableFlow {
     return g;
   }
 
-  /// Whoever's it was by the stream alone. It ran inside its slice.
-  FlowEvent own(const FlowEvent& e) const {
-    FlowEvent mine = e;
-    if (plan_.whole_stream) return mine;
-    const TscInterval& ran = plan_.parts[part_].time;
-    TscInterval& t = mine.event.time;
-    t.earliest = std::max(t.earliest, ran.earliest);
-    t.latest = std::max(t.earliest, std::min(t.latest, ran.latest));
-    mine.tid = tid_;
-    mine.pid = pid_;
-    return mine;
+  /// The event that peek() shows.
+  void take(FlowEvent& out) {
+    reader_->take(out);
+    if (!plan_.whole_stream) {
+      // It ran inside its slice.
+      const TscInterval& ran = plan_.parts[part_].time;
+      TscInterval& t = out.event.time;
+      t.earliest = std::max(t.earliest, ran.earliest);
+      t.latest = std::max(t.earliest, std::min(t.latest, ran.latest));
+      out.tid = tid_;
+      out.pid = pid_;
+    }
+    tell(out);
   }
 
-  FlowEvent tell(FlowEvent e) {
+  void tell(FlowEvent& e) {
     e.event.time = told_ = bound_by(told_, e.event.time);
     e.number = number_;
     if (number_ != kNoNumber && e.event.kind == EventKind::block) number_ += e.event.count;
-    return e;
   }
 
   const TscInterval& told_before(size_t part) const {
@@ -289,10 +289,8 @@ class Cursor final : public SeekableFlow {
     }
     enter_at(from, place);
     skip(kNoNumber, std::max(pages_[page].from, before));
-    for (const FlowEvent* e = peek(); e && e->event.offset <= pages_[page].from; e = peek()) {
-      tell(own(*e));
-      reader_->pop();
-    }
+    FlowEvent dropped;
+    for (const Event* e = peek(); e && e->offset <= pages_[page].from; e = peek()) take(dropped);
   }
 
   uint64_t skip(uint64_t most, uint64_t before) {
@@ -301,15 +299,15 @@ class Cursor final : public SeekableFlow {
     return skipped;
   }
 
-  const FlowEvent* peek() { return reader_ ? reader_->peek() : nullptr; }
+  const Event* peek() { return reader_ ? reader_->peek() : nullptr; }
 
   /// Into the part, past the gaps before it, at a PSB inside it; 0: at its beginning.
   void enter_at(uint64_t psb, const FlowIndex::Place* place) {
     const FlowPart& p = plan_.parts[part_];
-    for (; gap_ < p.gaps; ++gap_) tell(plan_.gaps[gap_]);
+    for (; gap_ < p.gaps; ++gap_) told_ = bound_by(told_, plan_.gaps[gap_].event.time);
     entered_ = true;
     if (psb == 0) {
-      if (const auto g = enter(p)) tell(*g);
+      if (const auto g = enter(p)) told_ = bound_by(told_, g->event.time);
       return;
     }
     from_afar_ = false;
@@ -326,16 +324,16 @@ class Cursor final : public SeekableFlow {
     bool passed = !place;
     for (;;) {
       passed |= skip(number - number_, ~uint64_t{0}) != 0;
-      const FlowEvent* e = reader_->peek();
+      const Event* e = peek();
       if (!e) break;
-      if (e->event.kind == EventKind::block && number - number_ < e->event.count) {
-        while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part && e->event.offset > pages_[page_ + 1].from)
+      if (e->kind == EventKind::block && number - number_ < e->count) {
+        while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part && e->offset > pages_[page_ + 1].from)
           ++page_;
         break;
       }
-      passed |= e->event.kind == EventKind::block;
-      tell(own(*e));
-      reader_->pop();
+      passed |= e->kind == EventKind::block;
+      FlowEvent dropped;
+      take(dropped);
     }
     place_ = {page_, kAll, number};
     return passed;

@@ -26,30 +26,34 @@ StreamReader::StreamReader(HostTrace::Impl& host, const PtStream& stream, const 
   decoder_ = std::move(decoder).value();
 }
 
-const FlowEvent* StreamReader::peek() {
-  if (at_ == have_) {
-    at_ = 0;
-    have_ = decoder_->next(batch_);
-    if (have_ == 0) return nullptr;
-    fresh_ = true;
-  }
-  if (fresh_) {
-    label(batch_[at_]);
-    fresh_ = false;
-  }
-  return &current_;
+void StreamReader::fetch() {
+  at_ = 0;
+  have_ = decoder_->next(batch_);
+}
+
+void StreamReader::take(FlowEvent& out) {
+  const Event& e = batch_[at_];
+  const auto& all = stream_.trace.map.stretches;
+  // Most events lie in the stretch of the one before.
+  if (stretch_ >= all.size() || e.offset <= all[stretch_].begin || e.offset >= all[stretch_].end) find_stretch(e);
+  out.event = e;
+  out.number = kNoNumber;
+  out.tid = tid_;
+  out.pid = pid_;
+  out.cpu = stream_.info.cpu;
+  out.stream = stream_.info.id;
+  out.stretch = stretch_number_;
+  pop();
 }
 
 void StreamReader::pop() {
-  const Event& e = current_.event;
+  const Event& e = batch_[at_++];
   read_to_ = std::max(read_to_, e.offset);
-  if (e.kind == EventKind::gap && e.offset + e.count > gap_end()) farthest_gap_ = current_;
-  ++at_;
-  fresh_ = true;
+  if (e.kind == EventKind::gap && e.offset + e.count > gap_end()) farthest_gap_ = e;
 }
 
 void StreamReader::pop_before(uint64_t offset) {
-  for (const FlowEvent* e = peek(); e && e->event.offset < offset; e = peek()) pop();
+  for (const Event* e = peek(); e && e->offset < offset; e = peek()) pop();
 }
 
 void StreamReader::seek(uint64_t offset) {
@@ -79,23 +83,14 @@ std::shared_ptr<const CodeImage> StreamReader::image_at(uint64_t offset, Ip) {
   return s < stream_.owners.size() ? host_.image_of(stream_, s) : nullptr;
 }
 
-void StreamReader::label(const Event& e) {
-  current_ = {};
-  current_.event = e;
-  current_.cpu = stream_.info.cpu;
-  current_.stream = stream_.info.id;
-  // Most events lie in the stretch of the one before.
+void StreamReader::find_stretch(const Event& e) {
   const auto& all = stream_.trace.map.stretches;
-  if (stretch_ >= all.size() || e.offset <= all[stretch_].begin || e.offset >= all[stretch_].end) {
-    stretch_ = stream_.inside(e.offset);
-    if (stretch_ > 0 && stretch_ < all.size() && all[stretch_ - 1].end == e.offset && !begins_stretch(e)) --stretch_;
-    owner_ = stretch_ < all.size() ? stream_.owner(stretch_) : nullptr;
-  }
-  current_.stretch = stretch_ < all.size() ? static_cast<uint32_t>(stretch_) : kNoStretch;
-  if (owner_) {
-    current_.tid = owner_->tid;
-    current_.pid = owner_->pid;
-  }
+  stretch_ = stream_.inside(e.offset);
+  if (stretch_ > 0 && stretch_ < all.size() && all[stretch_ - 1].end == e.offset && !begins_stretch(e)) --stretch_;
+  const Slice* owner = stretch_ < all.size() ? stream_.owner(stretch_) : nullptr;
+  stretch_number_ = stretch_ < all.size() ? static_cast<uint32_t>(stretch_) : kNoStretch;
+  tid_ = owner ? owner->tid : kNoTid;
+  pid_ = owner ? owner->pid : kNoPid;
 }
 
 }  // namespace hindcast::decode

@@ -17,15 +17,20 @@ class StreamReader final : ImageSelector {
   const std::optional<Error>& error() const { return error_; }  // why it reads nothing
   const PtStream& stream() const { return stream_; }
 
-  /// The next event, or nothing at the end; stays until pop().
-  const FlowEvent* peek();
+  /// The next event, or nothing at the end; stays until take() or pop().
+  const Event* peek() {
+    if (at_ == have_) fetch();
+    return at_ == have_ ? nullptr : &batch_[at_];
+  }
+  /// Behind peek(): passes over the event; take() hands it out, with all that the stream says of it and no number.
+  void take(FlowEvent& out);
   void pop();
   /// All events that a packet before `offset` decided.
   void pop_before(uint64_t offset);
 
   /// The gap that reaches farthest of those that were read since the last seek().
-  const FlowEvent& farthest_gap() const { return farthest_gap_; }
-  uint64_t gap_end() const { return farthest_gap_.event.offset + farthest_gap_.event.count; }
+  const Event& farthest_gap() const { return farthest_gap_; }
+  uint64_t gap_end() const { return farthest_gap_.offset + farthest_gap_.count; }
 
   /// Continues at the last PSB at or before offset.
   void seek(uint64_t offset);
@@ -37,7 +42,8 @@ class StreamReader final : ImageSelector {
 
  private:
   std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) override;
-  void label(const Event& e);
+  void fetch();
+  void find_stretch(const Event& e);
 
   HostTrace::Impl& host_;
   const PtStream& stream_;
@@ -46,11 +52,12 @@ class StreamReader final : ImageSelector {
   std::optional<Error> error_;
   std::array<Event, 256> batch_;
   size_t at_ = 0, have_ = 0;
-  bool fresh_ = false;
-  FlowEvent current_;
-  FlowEvent farthest_gap_;
+  Event farthest_gap_;
+  // The stretch of the event before, and whose it is:
   size_t stretch_ = ~size_t{0};
-  const Slice* owner_ = nullptr;
+  uint32_t stretch_number_ = kNoStretch;
+  Tid tid_ = kNoTid;
+  Pid pid_ = kNoPid;
   uint64_t read_to_ = 0;
 };
 
