@@ -709,8 +709,9 @@ PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint
   std::sort(cuts.begin(), cuts.end());
   for (uint64_t cut : cuts)
     if (cut > 0 && cut < bytes.size() && (t.cuts.empty() || t.cuts.back() != cut)) t.cuts.push_back(cut);
-  t.times = TimeMap::build(bytes, time, t.cuts);
-  t.map = find_stretches(bytes, t.times, t.cuts);
+  PtScan found = scan_packets(bytes, time, t.cuts);
+  t.times = std::move(found.times);
+  t.map = std::move(found.map);
   for (const uint64_t hole : holes) {
     const auto at = std::find_if(t.map.gaps.begin(), t.map.gaps.end(), [hole](const Event& g) {
       return g.offset == hole && g.cause == GapCause::not_captured;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "decode/packet_scan.h"
-
 namespace hindcast::decode {
 namespace {
 
@@ -17,53 +15,6 @@ uint64_t complete_tsc(uint64_t low56, uint64_t reference) {
   const int64_t distance = static_cast<int64_t>((low56 - reference) << 8) >> 8;
   if (distance < 0 && reference < static_cast<uint64_t>(-distance)) return low56;
   return reference + static_cast<uint64_t>(distance);
-}
-
-/// How a packet stands to branches that wait in the CPU for their TNT or TIP.
-enum class Order : uint8_t {
-  neutral,  // says nothing
-  branch,   // the first of its kind after a timing packet may be older than that
-  barrier,  // sent when it happens, after everything that waited
-};
-
-Order order_of(Kind kind) {
-  switch (kind) {
-    case Kind::tnt:
-    case Kind::tnt_long:
-    case Kind::tip:
-      return Order::branch;
-    case Kind::tip_pge:
-    case Kind::tip_pgd:
-    case Kind::fup:
-    case Kind::psb:
-    case Kind::psbend:
-    case Kind::pip:
-    case Kind::mode_exec:
-    case Kind::mode_tsx:
-    case Kind::trace_stop:
-    case Kind::ovf:
-    case Kind::ptw:
-    case Kind::cfe:
-    case Kind::evd:
-      return Order::barrier;
-    default:
-      return Order::neutral;
-  }
-}
-
-bool is_timing(Kind kind) {
-  switch (kind) {
-    case Kind::pad:
-    case Kind::tsc:
-    case Kind::tma:
-    case Kind::mtc:
-    case Kind::cyc:
-    case Kind::cbr:
-    case Kind::mnt:
-      return true;
-    default:
-      return false;
-  }
 }
 
 }  // namespace
@@ -150,125 +101,6 @@ std::optional<PtClock::Reading> PtClock::read_mtc(uint8_t payload) {
   if (!no_loss_) return Reading{Tsc(low), Tsc::max()};
   const uint64_t high = saturating_add(tick_high_, up);
   return Reading{Tsc(low), Tsc(saturating_add(high, kPacketLatency))};
-}
-
-/// Turns readings into the two step functions. A lower bound waits until no branch older than it can follow.
-class TimeMapBuilder {
- public:
-  explicit TimeMapBuilder(const PtTimeConfig& config) : clock_(config) {}
-
-  void packet(const Packet& p) {
-    if (const auto reading = clock_.feed(p)) {
-      timing_packet(p.offset, *reading);
-      return;
-    }
-    bounded_ &= is_timing(p.kind);
-    switch (order_of(p.kind)) {
-      case Order::neutral:
-        return;
-      case Order::barrier:
-        release(p.offset, std::max(newest_, passed_));
-        newest_ = passed_ = 0;
-        return;
-      case Order::branch:
-        // A second TNT cannot have waited beside the first; a TIP can have, behind its TNT.
-        if (p.kind != Kind::tip) {
-          release(p.offset, passed_);
-          passed_ = 0;
-        }
-        passed_ = std::max(passed_, newest_);
-        newest_ = 0;
-        return;
-    }
-  }
-
-  /// Whether branch packets and CYC, which kQuiet has, change nothing now.
-  bool quiet() const { return newest_ == 0 && passed_ == 0 && !bounded_; }
-  static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::tip, Kind::cyc, Kind::pad);
-
-  /// The range is known to hold no packet: nothing that waited can come out behind it.
-  void lost(const LostRange& range) {
-    clock_.lose();
-    bounded_ = false;
-    release(range.from, std::max(newest_, passed_));
-    newest_ = passed_ = 0;
-  }
-
-  TimeMap finish(uint64_t end, TscInterval traced) {
-    release(end, std::max(newest_, passed_));
-    if (highest_ > traced.latest.value()) {
-      ++map_.contradictions_;
-      traced.latest = Tsc::max();
-    }
-    if (const auto first = map_.upper_.at_or_after(0); first && *first < traced.earliest.value()) {
-      ++map_.contradictions_;
-      traced.earliest = Tsc::min();
-    }
-    map_.outer_ = traced;
-    return std::move(map_);
-  }
-
- private:
-  void timing_packet(uint64_t offset, const PtClock::Reading& reading) {
-    ++map_.readings_;
-    release(offset, passed_);  // what waited before the branch packet in between has come out with it
-    passed_ = 0;
-    if (reading.latest < Tsc(highest_)) {
-      contradict(reading.latest.value());
-    } else if (TimeSteps& upper = map_.upper_;
-               reading.latest != Tsc::max() && (!bounded_ || reading.latest.value() < upper.last_value())) {
-      bounded_ = true;
-      while (!upper.empty() && upper.last_value() >= reading.latest.value()) upper.pop();
-      upper.append(offset, reading.latest.value());
-    }
-    newest_ = std::max(newest_, reading.earliest.value());
-    highest_ = std::max(highest_, reading.earliest.value());
-  }
-
-  /// Earlier packets say that it was later than `latest` already. Either may be wrong: neither bound is used.
-  void contradict(uint64_t latest) {
-    ++map_.contradictions_;
-    TimeSteps& lower = map_.lower_;
-    while (!lower.empty() && lower.last_value() > latest) lower.pop();
-    highest_ = lower.empty() ? 0 : lower.last_value();
-    if (newest_ > latest) newest_ = 0;
-    highest_ = std::max(highest_, newest_);
-    clock_.lose();
-  }
-
-  void release(uint64_t offset, uint64_t tsc) {
-    TimeSteps& lower = map_.lower_;
-    if (tsc == 0 || (!lower.empty() && tsc <= lower.last_value())) return;
-    if (!lower.empty() && lower.last_key() >= offset) lower.pop();
-    lower.append(offset, tsc);
-  }
-
-  PtClock clock_;
-  TimeMap map_;
-  bool bounded_ = false;  // from above: everything so far, but for timing packets that nobody asks about
-  uint64_t newest_ = 0;   // lower bound of timing packets since the last branch packet; 0: none
-  uint64_t passed_ = 0;   // of those before it: holds once nothing that waited beside it can follow
-  uint64_t highest_ = 0;  // of all
-};
-
-TimeMap TimeMap::build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts) {
-  TimeMapBuilder builder(config);
-  PacketScan scan(trace, cuts);
-  Packet packet;
-  LostRange range;
-  for (;;) {
-    switch (scan.next(packet, range)) {
-      case PacketScan::Found::packet:
-        builder.packet(packet);
-        if (builder.quiet()) scan.skip(TimeMapBuilder::kQuiet);
-        break;
-      case PacketScan::Found::lost:
-        builder.lost(range);
-        break;
-      case PacketScan::Found::end:
-        return builder.finish(trace.size(), config.traced);
-    }
-  }
 }
 
 std::optional<uint64_t> TimeMap::last_before(Tsc t) const {

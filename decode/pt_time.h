@@ -84,14 +84,12 @@ class PtClock {
   uint8_t last_mtc_ = 0;
 };
 
-/// For every place of one CPU's stream, the interval of time. Immutable once built.
+/// For every place of one CPU's stream, the interval of time: made by scan_packets(). Immutable once built. Memory: 8 bytes
+/// for each of dense timing packets with others between them, at most 56.
 class TimeMap {
  public:
   /// No timing packets: every answer is unknown.
   TimeMap() = default;
-  /// One pass over the stream, O(bytes); 8 bytes of memory for each of dense timing packets, at most 56.
-  ///   cuts  where earlier freezes cut the ring (StreamInfo::cuts): time passed there unseen.
-  static TimeMap build(ByteSpan trace, const PtTimeConfig& config, std::span<const uint64_t> cuts = {});
 
   /// Holds the true time of every event that a packet starting in [first, last] stands for (each branch of a TNT, each
   /// TIP, FUP, OVF ...). Where last is a timing packet itself, the upper bound may be one for what comes behind it. Code that ran between the packets a < b: window(a, b). Both bounds never decrease as first

@@ -4,6 +4,7 @@
 
 #include "decode/packet_scan.h"
 #include "decode/stretch_events.h"
+#include "decode/time_map_builder.h"
 
 namespace hindcast::decode {
 namespace {
@@ -39,7 +40,7 @@ bool announces_pge(PacketReader ahead) {
 /// The state machine over one stream.
 class Scanner {
  public:
-  Scanner(uint64_t size, const TimeMap& times) : size_(size), times_(times) {}
+  explicit Scanner(uint64_t size) : size_(size) {}
 
   void packet(const Packet& p, const PacketScan& scan) {
     const uint64_t ip = expand_ip(last_ip_, p);
@@ -85,9 +86,8 @@ class Scanner {
     }
   }
 
-  /// Whether TNT and timing packets, which kQuiet has, change nothing now.
+  /// Whether TNT packets change nothing now. Timing packets never do.
   bool quiet() const { return state_ == State::on && open_.flow && !in_psb_ && !async_ && !next_fup_is_bound_; }
-  static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::cyc, Kind::mtc, Kind::tsc, Kind::pad);
 
   void lost(const LostRange& range) {
     using Why = LostRange::Why;
@@ -104,13 +104,19 @@ class Scanner {
     forget_fup();
   }
 
-  StretchMap finish() {
+  StretchMap finish(const TimeMap& times) {
     close_gap(size_);
-    if (state_ == State::on) {
+    const bool goes_on = state_ == State::on;
+    if (goes_on) {
       turn_off(size_, StretchEnd::end);
       add_gap(GapCause::not_captured, size_, size_);
-      map_.gaps.back().time.latest = Tsc::max();
     }
+    for (Stretch& s : map_.stretches) {
+      s.begin_time = times.at(s.begin);
+      s.end_time = times.at(s.end);
+    }
+    for (size_t i = 0; i < map_.gaps.size(); ++i) map_.gaps[i].time = times.window(map_.gaps[i].offset, gap_ends_[i]);
+    if (goes_on) map_.gaps.back().time.latest = Tsc::max();
     return std::move(map_);
   }
 
@@ -259,8 +265,6 @@ class Scanner {
     if (state_ != State::on) return;
     open_.end = offset;
     open_.how = how;
-    open_.begin_time = times_.at(open_.begin);
-    open_.end_time = times_.at(offset);
     map_.stretches.push_back(open_);
     state_ = State::off;
   }
@@ -280,14 +284,14 @@ class Scanner {
     gap.cause = cause;
     gap.offset = from;
     gap.count = saturate(to - from);
-    gap.time = times_.window(from, to);
     map_.gaps.push_back(gap);
+    gap_ends_.push_back(to);
   }
   void forget_fup() { async_ = next_fup_is_bound_ = false; }
 
   const uint64_t size_;
-  const TimeMap& times_;
-  StretchMap map_;
+  StretchMap map_;  // times come at the end
+  std::vector<uint64_t> gap_ends_;
   LastIp last_ip_;
   State state_ = State::unknown;
   Stretch open_;       // while state_ is on
@@ -307,22 +311,29 @@ class Scanner {
 
 }  // namespace
 
-StretchMap find_stretches(ByteSpan trace, const TimeMap& times, std::span<const uint64_t> cuts) {
-  Scanner scanner(trace.size(), times);
+PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const uint64_t> cuts) {
+  static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::cyc, Kind::pad);
+  Scanner scanner(trace.size());
+  TimeMapBuilder times(time);
   PacketScan scan(trace, cuts);
   Packet packet;
   LostRange range;
   for (;;) {
     switch (scan.next(packet, range)) {
       case PacketScan::Found::packet:
-        scanner.packet(packet, scan);
-        if (scanner.quiet()) scan.skip(Scanner::kQuiet);
+        times.packet(packet);
+        if (!TimeMapBuilder::is_timing(packet.kind)) scanner.packet(packet, scan);
+        scan.skip(scanner.quiet() && times.quiet() ? kQuiet : TimeMapBuilder::kNothing);
         break;
       case PacketScan::Found::lost:
+        times.lost(range);
         scanner.lost(range);
         break;
       case PacketScan::Found::end:
-        return scanner.finish();
+        PtScan found;
+        found.times = times.finish(trace.size(), time.traced);
+        found.map = scanner.finish(found.times);
+        return found;
     }
   }
 }

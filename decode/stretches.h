@@ -62,13 +62,19 @@ struct StretchMap {
   std::vector<uint64_t> psbs;
 };
 
+/// What packets alone say.
+struct PtScan {
+  TimeMap times;
+  StretchMap map;
+};
+
 /// Never fails: damage becomes gaps. One pass, O(bytes); memory in proportion to what is found.
 ///   trace  one CPU's bytes, oldest first; work begins at the first PSB.
-///   times  TimeMap of the same bytes and cuts.
-///   cuts   StreamInfo::cuts: where earlier freezes cut the ring; work resumes at the next PSB after each.
+///   cuts   StreamInfo::cuts: where earlier freezes cut the ring; work resumes at the next PSB after each, and time passed
+///          unseen.
 /// A PSB+ sent while tracing is off may hold a FUP that announces the TIP.PGE that follows (erratum BDM70, SKD024,
 /// SKL021, KBL021): such a FUP starts no stretch. On CPUs without the erratum that sequence cannot occur, so the rule is
 /// always on. Source: SDM Vol. 3C, "Intel Processor Trace": PSB, OVF, FUP, TIP.PGE, TIP.PGD packet definitions.
-StretchMap find_stretches(ByteSpan trace, const TimeMap& times, std::span<const uint64_t> cuts = {});
+PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const uint64_t> cuts = {});
 
 }  // namespace hindcast::decode

@@ -164,30 +164,27 @@ void libipt_psb_search(benchmark::State& state, const char* name) {
   finish(state, *s, n == s->psbs, "PSB count");
 }
 
-void time_map(benchmark::State& state, const char* name) {
+void packet_scan(benchmark::State& state, const char* name) {
   const Stream* s = stream_for(state, name);
   if (!s) return;
   PtTimeConfig config;
   config.tsc_ctc_num = 308;
   config.tsc_ctc_den = 2;
   config.mtc_period = 3;
-  uint64_t readings = 0, again = 0;
-  for (auto _ : state) readings = TimeMap::build(s->bytes, config).readings();
+  uint64_t readings = 0, stretches = 0, timing = 0, pges = 0;
+  for (auto _ : state) {
+    const PtScan found = scan_packets(s->bytes, config);
+    readings = found.times.readings();
+    stretches = found.map.stretches.size();
+  }
   PacketReader reader(s->bytes);
-  for (Packet p; reader.next(p) == Step::ok;) again += p.kind == Kind::tsc || p.kind == Kind::mtc;
-  finish(state, *s, readings == again, "number of readings");
-}
-
-void stretch_scan(benchmark::State& state, const char* name) {
-  const Stream* s = stream_for(state, name);
-  if (!s) return;
-  uint64_t n = 0, pges = 0;
-  const TimeMap times = TimeMap::build(s->bytes, PtTimeConfig{});
-  for (auto _ : state) n = find_stretches(s->bytes, times).stretches.size();
-  PacketReader reader(s->bytes);
-  for (Packet p; reader.next(p) == Step::ok;) pges += p.kind == Kind::tip_pge;
+  for (Packet p; reader.next(p) == Step::ok;) {
+    timing += p.kind == Kind::tsc || p.kind == Kind::mtc;
+    pges += p.kind == Kind::tip_pge;
+  }
   // One each TIP.PGE, and one more where the stream begins or an overflow resolves while on.
-  finish(state, *s, n == pges || n == pges + 1, "number of stretches");
+  const bool right = readings == timing && (stretches == pges || stretches == pges + 1);
+  finish(state, *s, right, "number of readings or stretches");
 }
 
 BENCHMARK_CAPTURE(our_reader, generated, "generated");
@@ -195,13 +192,11 @@ BENCHMARK_CAPTURE(libipt_reader, generated, "generated");
 BENCHMARK_CAPTURE(psb_search, generated, "generated");
 BENCHMARK_CAPTURE(libipt_psb_search, generated, "generated");
 BENCHMARK_CAPTURE(psb_search, storm, "storm");
-BENCHMARK_CAPTURE(time_map, generated, "generated");
-BENCHMARK_CAPTURE(stretch_scan, generated, "generated");
+BENCHMARK_CAPTURE(packet_scan, generated, "generated");
 BENCHMARK_CAPTURE(our_reader, mruby, "mruby");
 BENCHMARK_CAPTURE(libipt_reader, mruby, "mruby");
 BENCHMARK_CAPTURE(psb_search, mruby, "mruby");
 BENCHMARK_CAPTURE(libipt_psb_search, mruby, "mruby");
-BENCHMARK_CAPTURE(stretch_scan, mruby, "mruby");
 
 }  // namespace
 }  // namespace hindcast::decode

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "decode/pt_time.h"
+#include "decode/stretches.h"
 #include "tests/fuzz/packet_stream.h"
 
 namespace {
@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (uint64_t n = in.take(1) % 4; n > 0; --n) cuts.push_back(in.take(2));
   const std::vector<uint8_t> bytes = test::packet_stream(in);
 
-  const decode::TimeMap map = decode::TimeMap::build(bytes, config, cuts);
+  const decode::TimeMap map = decode::scan_packets(bytes, config, cuts).times;
   require(map.memory_bytes() <= 56 * map.readings(), "56 bytes for each timing packet");
   TscInterval before = map.at(0);
   for (uint64_t offset = 0; offset <= bytes.size(); ++offset) {

@@ -30,8 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   config.tsc_ctc_num = 308;
   config.tsc_ctc_den = 2;
   config.mtc_period = 3;
-  const decode::TimeMap times = decode::TimeMap::build(bytes, config, cuts);
-  const decode::StretchMap map = decode::find_stretches(bytes, times, cuts);
+  const auto [times, map] = decode::scan_packets(bytes, config, cuts);
 
   uint64_t at = 0;
   for (const decode::Stretch& s : map.stretches) {

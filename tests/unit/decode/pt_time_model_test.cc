@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "decode/pt_time.h"
+#include "decode/stretches.h"
 #include "tests/support/pt_bytes.h"
 
 namespace hindcast::decode {
@@ -194,7 +194,7 @@ TimeMap map_of(const Model& model, const ModelConfig& c) {
   config.tsc_ctc_num = c.num;
   config.tsc_ctc_den = c.den;
   config.mtc_period = c.mtc_period;
-  return TimeMap::build(model.stream.bytes(), config);
+  return scan_packets(model.stream.bytes(), config).times;
 }
 
 /// Every event inside its packet's interval, bounds that never decrease, nothing contradictory.

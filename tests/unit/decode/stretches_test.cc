@@ -14,8 +14,7 @@ namespace {
 using test::PtBytes;
 
 StretchMap scan(const PtBytes& t, std::vector<uint64_t> cuts = {}) {
-  const TimeMap times = TimeMap::build(t.bytes(), PtTimeConfig{}, cuts);
-  return find_stretches(t.bytes(), times, cuts);
+  return scan_packets(t.bytes(), PtTimeConfig{}, cuts).map;
 }
 
 /// A PSB+ while tracing is off, and one while it is on at ip.
@@ -347,7 +346,7 @@ TEST(StretchesCorpus, EventsEqualTheReferenceOnEveryTrace) {
     const test::CorpusTrace trace = test::corpus_trace(name);
     if (!trace.has_flow) continue;
     const std::vector<uint8_t> bytes = test::file_bytes(trace.trace);
-    const StretchMap m = find_stretches(bytes, TimeMap::build(bytes, PtTimeConfig{}));
+    const StretchMap m = scan_packets(bytes, PtTimeConfig{}).map;
     std::vector<std::string> want;
     for (const auto& row : test::control_event_rows(trace))
       if (row.event != "paging") want.push_back(row.event + " " + row.from + " " + row.to);
@@ -368,7 +367,7 @@ TEST(StretchesCorpus, GapsAreTheDamageThatTheReadmesTellOf) {
   HC_REQUIRE_CORPUS();
   auto gaps = [](const std::string& name) {
     const std::vector<uint8_t> bytes = test::file_bytes(test::corpus_trace(name).trace);
-    return find_stretches(bytes, TimeMap::build(bytes, PtTimeConfig{})).gaps;
+    return scan_packets(bytes, PtTimeConfig{}).map.gaps;
   };
   const auto percpu = gaps("lldb-percpu-cpu45");
   ASSERT_EQ(percpu.size(), 2u);
