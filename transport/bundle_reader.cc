@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <future>
+#include <thread>
 #include <unordered_set>
 
 #include "hindcast/bundle_format.h"
@@ -38,6 +41,9 @@ struct BundleReader::Impl {
 
 namespace {
 
+/// Bytes that are not worth a thread.
+constexpr uint64_t kReadAlone = uint64_t{4} << 20;
+
 Error too_large(const std::string& name, uint64_t size) {
   return Error{Errc::too_large, "cannot read " + name + " at once",
                std::to_string(size) + " bytes; at most " + std::to_string(bundle::kMaxReadBytes), "read it in parts"};
@@ -66,10 +72,19 @@ Result<std::vector<uint8_t>> BundleReader::Impl::read_run(const Run& run, uint64
     const auto& h = table.chunks[chunk].header;
     return at < h.offset + h.raw_bytes;
   });
-  ChunkDecoder decoder;
+  // What comes next is unpacked while this is taken.
+  std::deque<std::future<Result<std::vector<uint8_t>>>> ahead;
+  const size_t at_once = size <= kReadAlone ? 1 : std::max(1u, std::thread::hardware_concurrency());
+  auto next = it;
   for (; size > 0; ++it) {
     const auto& header = table.chunks[*it].header;
-    auto raw_chunk = read_chunk(*it, decoder);
+    for (; ahead.size() < at_once && next != run.chunks.end(); ++next)
+      ahead.push_back(std::async(at_once == 1 ? std::launch::deferred : std::launch::async, [this, chunk = *next] {
+        ChunkDecoder decoder;
+        return read_chunk(chunk, decoder);
+      }));
+    auto raw_chunk = ahead.front().get();
+    ahead.pop_front();
     if (!raw_chunk)
       return Error{raw_chunk.error().code,
                    "cannot read " + name + ": bytes " + std::to_string(header.offset) + " to " +
@@ -77,6 +92,7 @@ Result<std::vector<uint8_t>> BundleReader::Impl::read_run(const Run& run, uint64
                    raw_chunk.error().what, "the other bytes can still be read; hindcast show says what is missing"};
     const uint64_t skip = offset - header.offset;
     const uint64_t n = std::min<uint64_t>(size, header.raw_bytes - skip);
+    if (out.size() + n > out.capacity()) out.reserve(out.size() + size);
     out.insert(out.end(), raw_chunk->begin() + static_cast<ptrdiff_t>(skip),
                raw_chunk->begin() + static_cast<ptrdiff_t>(skip + n));
     offset += n;
