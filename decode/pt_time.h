@@ -107,6 +107,10 @@ class TimeMap {
     TscInterval window(uint64_t first, uint64_t last) {
       return map_.interval(lower_.at_or_before(first), upper_.at_or_after(last));
     }
+    /// window() would say what it said last.
+    bool same_window(uint64_t first, uint64_t last) const {
+      return lower_.same_at_or_before(first) && upper_.same_at_or_after(last);
+    }
 
    private:
     const TimeMap& map_;

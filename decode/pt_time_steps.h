@@ -76,6 +76,10 @@ class TimeSteps {
       return key == 0 ? steps_->value_of(0) : next_.value;
     }
 
+    /// The answer for this key is that of the question before.
+    bool same_at_or_before(uint64_t key) const { return key - from_ < width_; }
+    bool same_at_or_after(uint64_t key) const { return key - 1 - from_ < width_; }
+
    private:
     struct At {
       uint64_t key = 0, value = 0;
@@ -93,6 +97,8 @@ class TimeSteps {
       n_ = n;
       here_ = n == 0 ? At{} : at(n - 1);
       next_ = n == steps_->size() ? At{} : at(n);
+      from_ = n == 0 ? 0 : here_.key;
+      width_ = (n == steps_->size() ? ~uint64_t{0} : next_.key) - from_;
     }
     At at(size_t index) {
       const auto& runs = steps_->runs_;
@@ -108,7 +114,8 @@ class TimeSteps {
     const TimeSteps* steps_;
     size_t n_ = kNone;  // pairs whose key is at most the last one asked for
     size_t run_ = 0;
-    At here_, next_;  // pairs n_ - 1 and n_
+    At here_, next_;                 // pairs n_ - 1 and n_
+    uint64_t from_ = 0, width_ = 0;  // keys from `from_` on, so many of them, lie between these two
   };
 
   size_t bytes() const { return runs_.size() * sizeof(Run) + steps_.size() * sizeof(Step); }

@@ -47,22 +47,22 @@ class EventTimes {
  public:
   explicit EventTimes(const TimeMap& times) : times_(times) {}
 
-  /// When something happened that lies between two packets. Most questions are the last one again.
+  /// When something happened that lies between two packets. Most answers are the last one again.
   TscInterval window(uint64_t first, uint64_t last) {
-    if (first != first_ || last != last_) {
-      window_ = times_.window(first, last);
-      first_ = first;
-      last_ = last;
-    }
+    if (!same_window(first, last)) window_ = times_.window(first, last);
     return window_;
+  }
+  bool same_window(uint64_t first, uint64_t last) const { return times_.same_window(first, last); }
+
+  static uint64_t offset_in(const Stretch& stretch, uint64_t packet) {
+    return std::clamp(packet, stretch.begin + 1, stretch.end);
   }
 
   /// Where and when: between two packets, and inside the stretch (nullptr: nobody knows which).
   void place(Event& e, uint64_t first, uint64_t last, const Stretch* stretch) {
-    e.offset = last;
+    e.offset = stretch ? offset_in(*stretch, last) : last;
     e.time = window(first, last);
     if (!stretch) return;
-    e.offset = std::clamp(e.offset, stretch->begin + 1, stretch->end);
     e.time.earliest = std::max(e.time.earliest, stretch->begin_time.earliest);
     e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, stretch->end_time.latest));
   }
@@ -78,7 +78,6 @@ class EventTimes {
 
  private:
   TimeMap::Reader times_;
-  uint64_t first_ = ~uint64_t{0}, last_ = ~uint64_t{0};
   TscInterval window_;
   TscInterval told_{Tsc::min(), Tsc::min()};
 };

@@ -452,8 +452,13 @@ class FastEngine final : public FastDecoder {
   /// What all blocks between the same two packets share.
   void place_between() {
     if (previous_ == between_previous_ && next_ == between_next_) return;
+    const bool anew = between_previous_ == kNowhere;
     between_previous_ = previous_;
     between_next_ = next_;
+    if (!anew && times_.same_window(std::min(previous_, next_), std::max(previous_, next_))) {
+      between_.offset = EventTimes::offset_in(stretch(), std::max(previous_, next_));
+      return;
+    }
     between_ = {};
     between_.kind = EventKind::block;
     times_.place(between_, std::min(previous_, next_), std::max(previous_, next_), &stretch());
