@@ -6,8 +6,7 @@
 #include <map>
 
 #include "decode/engine_compare.h"
-#include "tests/support/tiny_host.h"
-#include "tests/support/tiny_program.h"
+#include "tests/fuzz/fuzzed_host.h"
 
 using namespace hindcast;
 using namespace hindcast::decode;
@@ -61,37 +60,17 @@ void say(const HostTrace& host, uint32_t stream, const EngineDifference& d) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size < 4 || size > 4096) return 0;
-  const size_t sideband_bytes = std::min<size_t>(data[0] * 4u, size - 4);
   test::TinyHost h;
-  h.snapshot.info.cpu.tsc_ctc_num = h.snapshot.info.cpu.tsc_ctc_den = 1;
-  h.code(kNoPid, test::kTinyBase, test::tiny_program());
-  // A PSB in front, since a fuzzer hardly finds one.
-  test::PtBytes pt;
-  pt.psb().tsc(1000).mode_exec();
-  if (data[1] & 1) pt.fup(0x401000);
-  pt.psbend();
-  for (size_t i = 4 + sideband_bytes; i < size; ++i) {
-    if (data[i] == 0x82 && i + 1 < size && data[i + 1] == 0x02) {
-      pt.psb();
-    } else {
-      pt.raw({data[i]});
-    }
-  }
-  const uint32_t id = h.pt(CpuId(0), pt);
-  if (data[1] & 2) h.snapshot.info.streams[id - 1].cuts = {data[2], data[3]};
-  if (sideband_bytes != 0) {
-    test::PerfBytes sideband;
-    sideband.switch_in(900, 10, 10).raw({data + 4, data + 4 + sideband_bytes});
-    h.sideband(CpuId(0), sideband);
-  }
+  uint32_t id = 0;
+  if (!test::fuzzed_host(data, size, h, id)) return 0;
+  const size_t bytes = h.snapshot.source.streams[id].size();
   const auto host = HostTrace::build(h.snapshot.info, h.snapshot.source);
   if (!host.ok()) abort();
   auto earliest = (*host)->stream_flow(id);
   auto psb = (*host)->stream_flow(id, {TscInterval::unknown(), Resync::psb});
   bool damaged = false;
-  const uint64_t most = check(**earliest, pt.size(), &damaged);
-  if (check(**psb, pt.size()) > most) abort();
+  const uint64_t most = check(**earliest, bytes, &damaged);
+  if (check(**psb, bytes) > most) abort();
   for (const Resync resync : {Resync::earliest, Resync::psb}) {
     const auto compared = compare_engines(**host, id, resync);
     if (!compared.ok() || compared->different != 0) {
@@ -101,7 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   for (const ThreadInfo& t : (*host)->threads()) {
     auto flow = (*host)->thread_flow(t.tid);
-    if (flow.ok() && check(**flow, pt.size()) > most && !damaged) abort();
+    if (flow.ok() && check(**flow, bytes) > most && !damaged) abort();
   }
   return 0;
 }
