@@ -31,7 +31,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   config.tsc_ctc_den = 2;
   config.mtc_period = 3;
   const decode::PtScan found = decode::scan_packets(bytes, config, cuts);
-  const decode::TimeMap& times = found.times;
   const decode::StretchMap& map = found.map;
 
   uint64_t at = 0;
