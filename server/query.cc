@@ -36,7 +36,7 @@ bool VerifyReport::whole() const {
 namespace {
 
 /// Each keeps what it learned about code.
-constexpr unsigned kMostThreads = 8;
+constexpr unsigned kMostThreads = 4;
 
 class BundleQuery : public Query {
  public:
