@@ -11,7 +11,7 @@ namespace {
 
 void check(const decode::HostTrace& host, uint64_t seed, const test::OpenFlow& open) {
   size_t events = 0;
-  const std::string difference = test::seeking_differs(open, seed, 3, 20000, events);
+  const std::string difference = test::seeking_differs(open, seed, 1, 2000, events);
   // libipt tells what it lost by where it came from.
   if (difference.empty() || host.engine_counts().libipt != 0) return;
   std::fprintf(stderr, "%s\n", difference.c_str());
@@ -24,9 +24,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   test::TinyHost h;
   uint32_t id = 0;
   if (!test::fuzzed_host(data, size, h, id)) return 0;
+  const auto host = decode::HostTrace::build(h.snapshot.info, h.snapshot.source);
+  if (!host.ok()) abort();
   for (const bool numbered : {false, true}) {
-    const auto host = decode::HostTrace::build(h.snapshot.info, h.snapshot.source);
-    if (!host.ok()) abort();
     if (numbered && !(*host)->number_instructions(1 + data[2] % 2, {}).ok()) abort();
     check(**host, data[3], [&] { return (*host)->stream_flow(id).value(); });
     for (const decode::ThreadInfo& t : (*host)->threads())
