@@ -161,7 +161,7 @@ Step PacketReader::read_ip(const OpcodeRow& row, const uint8_t* p, Packet& out) 
 // Five bits in the first byte, seven in each further one while its predecessor has the Exp bit.
 Step PacketReader::read_cyc(const uint8_t* p, Packet& out) noexcept {
   uint64_t cycles = p[0] >> 3;
-  bool more = p[0] & 0x04;
+  bool more = (p[0] & 0x04) && !(left() > 2 && ends_at_ovf(p));
   size_t n = 1;
   for (unsigned shift = 5; more; shift += 7, ++n) {
     if (n >= left()) return Step::truncated;

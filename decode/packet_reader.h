@@ -9,6 +9,7 @@
 #include "decode/last_ip.h"
 #include "decode/pt_opcodes.h"
 #include "hindcast/bytes.h"
+#include "hindcast/pt_config.h"
 
 namespace hindcast::decode {
 
@@ -97,11 +98,32 @@ constexpr SkipSizes skip_sizes(K... kinds) {
   return sizes;
 }
 
+/// Erratum SKD007 (Skylake, Kaby Lake, Comet Lake): an OVF may begin inside a CYC packet, of which one byte is left in front of it.
+/// Two CYCs that would read as the same bytes are never sent one behind the other, unless the first one is full.
+constexpr bool has_skd007(const PtCpu& cpu) {
+  if (!cpu.intel || cpu.family != 6) return false;
+  switch (cpu.model) {
+    case 0x4e:
+    case 0x5e:
+    case 0x8e:
+    case 0x9e:
+    case 0xa5:
+    case 0xa6:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// Reads packets from a borrowed span, starting at its first byte; a stream of unknown alignment begins with
 /// resync(). Cheap to copy: a copy is a look-ahead.
 class PacketReader {
  public:
-  explicit PacketReader(ByteSpan bytes) : begin_(bytes.data()), size_(bytes.size()) { set_item_bytes(0); }
+  /// skd007: has_skd007() of the CPU; else such bytes are read as CYCs.
+  explicit PacketReader(ByteSpan bytes, bool skd007 = false)
+      : begin_(bytes.data()), size_(bytes.size()), skd007_(skd007) {
+    set_item_bytes(0);
+  }
 
   /// Reads the packet at offset() and moves behind it. out is whole only on ok; else offset() stays and out
   /// keeps its old or no meaning.
@@ -120,7 +142,7 @@ class PacketReader {
         pos_ += e.size;
         return Step::ok;
       }
-      if (e.kind == Kind::cyc && !(p[1] & 1)) {  // the other common one: twelve bits in two bytes
+      if (e.kind == Kind::cyc && !(p[1] & 1) && !ends_at_ovf(p)) {  // the other common one: twelve bits in two bytes
         out.kind = Kind::cyc;
         out.size = 2;
         out.detail = 0;
@@ -142,7 +164,7 @@ class PacketReader {
       const uint8_t size = sizes[first];
       if (size != 0)
         pos += size;
-      else if ((first & 7) == 7 && !(begin_[pos + 1] & 1))
+      else if ((first & 7) == 7 && !(begin_[pos + 1] & 1) && !ends_at_ovf(begin_ + pos))
         pos += 2;
       else
         break;
@@ -172,6 +194,8 @@ class PacketReader {
   Step read_bip(const uint8_t* p, Packet& out) noexcept;
   Step done(Kind kind, size_t size, uint8_t detail, uint64_t payload, Packet& out) noexcept;
   size_t left() const { return size_ - pos_; }
+  /// Of a CYC with two bytes behind its first.
+  bool ends_at_ovf(const uint8_t* p) const { return skd007_ && p[1] == 0x02 && p[2] == 0xf3; }
   void set_item_bytes(uint8_t n) noexcept {
     item_bytes_ = n;
     fast_end_ = n == 0 && size_ >= sizeof(uint64_t) + 1 ? size_ - sizeof(uint64_t) : 0;
@@ -180,7 +204,8 @@ class PacketReader {
   const uint8_t* begin_;
   size_t size_;
   size_t pos_ = 0;
-  size_t fast_end_ = 0;     // before it eight bytes follow each first byte, and none is a BIP
+  size_t fast_end_ = 0;  // before it eight bytes follow each first byte, and none is a BIP
+  bool skd007_ = false;
   uint8_t item_bytes_ = 0;  // between BBP and BEP: bytes of a BIP's item; else 0
 };
 

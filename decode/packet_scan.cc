@@ -4,19 +4,19 @@
 
 namespace hindcast::decode {
 
-PacketScan::PacketScan(ByteSpan trace, std::span<const uint64_t> cuts)
-    : trace_(trace), ends_(cuts.begin(), cuts.end()), reader_(trace) {
+PacketScan::PacketScan(ByteSpan trace, std::span<const uint64_t> cuts, bool skd007)
+    : trace_(trace), ends_(cuts.begin(), cuts.end()), skd007_(skd007), reader_(trace) {
   ends_.push_back(trace.size());
   std::sort(ends_.begin(), ends_.end());
   ends_.erase(std::unique(ends_.begin(), ends_.end()), ends_.end());
   std::erase_if(ends_, [&](uint64_t end) { return end > trace.size() || (end == 0 && !trace.empty()); });
-  reader_ = PacketReader(trace.first(ends_[0]));
+  reader_ = PacketReader(trace.first(ends_[0]), skd007_);
 }
 
 bool PacketScan::next_part() {
   if (part_ + 1 == ends_.size()) return false;
   const uint64_t begin = ends_[part_++];
-  reader_ = PacketReader(trace_.first(ends_[part_]));
+  reader_ = PacketReader(trace_.first(ends_[part_]), skd007_);
   reader_.seek(begin);
   synced_ = false;
   unsynced_because_ = LostRange::Why::cut;

@@ -27,7 +27,7 @@ class PacketScan {
  public:
   enum class Found : uint8_t { packet, lost, end };
 
-  explicit PacketScan(ByteSpan trace, std::span<const uint64_t> cuts = {});
+  explicit PacketScan(ByteSpan trace, std::span<const uint64_t> cuts = {}, bool skd007 = false);
 
   /// The next packet, or the next range without one.
   Found next(Packet& packet, LostRange& lost) {
@@ -49,6 +49,7 @@ class PacketScan {
   ByteSpan trace_;
   std::vector<uint64_t> ends_;  // where the parts end: the cuts and the end of the stream
   size_t part_ = 0;
+  const bool skd007_;
   PacketReader reader_;  // of the current part, with offsets of the whole stream
   bool synced_ = false;
   LostRange::Why unsynced_because_ = LostRange::Why::leftover;

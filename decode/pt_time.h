@@ -41,11 +41,14 @@ struct PtTimeConfig {
   TscInterval traced = TscInterval::unknown();  // the stream was made in this time; a side that a packet contradicts
                                                 // is not used
 
+  bool skd007 = false;  // see has_skd007()
+
   static PtTimeConfig from(const PtCpu& cpu, const PtOptions& options) {
     PtTimeConfig c;
     c.tsc_ctc_num = cpu.tsc_ctc_num;
     c.tsc_ctc_den = cpu.tsc_ctc_den;
     c.mtc_period = options.mtc_period;
+    c.skd007 = has_skd007(cpu);
     return c;
   }
 };

@@ -315,7 +315,7 @@ PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const ui
   static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::cyc, Kind::pad);
   Scanner scanner(trace.size());
   TimeMapBuilder times(time);
-  PacketScan scan(trace, cuts);
+  PacketScan scan(trace, cuts, time.skd007);
   Packet packet;
   LostRange range;
   for (;;) {

@@ -64,7 +64,7 @@ class Packets : public Streams {
 
  protected:
   void begin_stream() override {
-    reader_ = decode::PacketReader(bytes_.bytes);
+    reader_ = decode::PacketReader(bytes_.bytes, decode::has_skd007(snapshot_.trace->info().cpu));
     last_ip_ = {};
     skipped_ = 0;
     // IPs are relative to the last PSB, so reading begins at the one before what was asked for.

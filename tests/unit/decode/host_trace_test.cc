@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "decode/engine_compare.h"
 #include "tests/support/tiny_host.h"
 #include "tests/support/tiny_program.h"
 
@@ -296,6 +297,25 @@ TEST(HostTrace, UnknownThreadIsAnError) {
   const auto r = h.build()->thread_flow(Tid(77));
   ASSERT_FALSE(r.ok());
   EXPECT_EQ(r.error().code, Errc::not_found);
+}
+
+TEST(HostTrace, AnOvfInsideOfACycIsSeenOnTheCpusThatHaveThem) {
+  for (const uint8_t model : {0x5e, 0x55}) {
+    test::TinyHost h;
+    h.snapshot.info.cpu.family = 6;
+    h.snapshot.info.cpu.model = model;
+    h.code(Pid(10), test::kTinyBase, test::tiny_program());
+    PtBytes pt = start(1000).tip_pge(0x401000).tnt("T").raw({0x0f, 0x02, 0xf3}).fup(0x401010).tnt("N").tip_pgd(0);
+    const uint32_t id = h.pt(CpuId(0), pt.pad(16), Tid(10));
+    const auto host = h.build();
+    const auto lines = text_of(test::all_events(**host->stream_flow(id)));
+    const bool overflow = std::find(lines.begin(), lines.end(), "overflow 401010") != lines.end();
+    EXPECT_EQ(overflow, model == 0x5e);
+    EXPECT_EQ(host->cpus()[0].overflows, model == 0x5e ? 1u : 0u);
+    const auto compared = compare_engines(*host, id, Resync::earliest);
+    ASSERT_TRUE(compared.ok());
+    EXPECT_EQ(compared->different, 0u);
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "decode/packet_reader.h"
 
 #include <gtest/gtest.h>
+#include <intel-pt.h>
 
 #include <random>
 #include <string>
@@ -137,6 +138,52 @@ TEST(PacketReader, OffsetsAndSizesTileTheStream) {
   uint64_t at = 0;
   for (Packet p; r.next(p) == Step::ok; at += p.size) EXPECT_EQ(p.offset, at);
   EXPECT_EQ(at, t.size());
+}
+
+/// Erratum SKD007. Source: Intel, "6th Generation Intel Processor Family, Specification Update".
+TEST(PacketReader, AnOvfMayBeginInsideOfACyc) {
+  const auto t = PtBytes().raw({0x0f, 0x02, 0xf3}).pad(16);
+  const auto near_the_end = PtBytes().raw({0x0f, 0x02, 0xf3});
+  for (const auto& bytes : {t.bytes(), near_the_end.bytes()}) {
+    PacketReader with(bytes, true), without(bytes);
+    Packet p;
+    ASSERT_EQ(with.next(p), Step::ok);
+    EXPECT_EQ(p.kind, Kind::cyc);
+    EXPECT_EQ(p.size, 1u);
+    ASSERT_EQ(with.next(p), Step::ok);
+    EXPECT_EQ(p.kind, Kind::ovf);
+    EXPECT_EQ(p.offset, 1u);
+    ASSERT_EQ(without.next(p), Step::ok);
+    EXPECT_EQ(p.kind, Kind::cyc);
+    EXPECT_EQ(p.size, 2u);
+    ASSERT_EQ(without.next(p), Step::ok);
+    EXPECT_EQ(p.kind, Kind::cyc);
+    PacketReader skips(bytes, true);
+    skips.skip(skip_sizes(Kind::cyc, Kind::pad));
+    EXPECT_EQ(skips.offset(), 0u);
+  }
+}
+
+TEST(PacketReader, TheCpusWithSkd007AreThoseThatLibiptKnows) {
+  for (unsigned family = 0; family < 32; ++family) {
+    for (unsigned model = 0; model < 256; ++model) {
+      pt_cpu cpu{};
+      cpu.vendor = pcv_intel;
+      cpu.family = static_cast<uint16_t>(family);
+      cpu.model = static_cast<uint8_t>(model);
+      pt_errata errata{};
+      if (pt_cpu_errata(&errata, &cpu) < 0) continue;
+      PtCpu ours;
+      ours.family = cpu.family;
+      ours.model = cpu.model;
+      EXPECT_EQ(has_skd007(ours), errata.skd007 != 0) << family << "/" << model;
+    }
+  }
+  PtCpu other;
+  other.family = 6;
+  other.model = 0x5e;
+  other.intel = false;
+  EXPECT_FALSE(has_skd007(other));
 }
 
 TEST(LastIp, SuppressedLeavesTheAddressAlone) {
