@@ -76,9 +76,10 @@ class FastEngine final : public FastDecoder {
         Event e;
         if (write_down({&e, 1}) != 0) ready_.push_back(e);
       } else if (stopped_) {
-        const StretchWalk::Found found = *std::exchange(stopped_, std::nullopt);
-        const bool is_there = found == StretchWalk::Found::psb && walk_.offset() >= before;
-        go_on(found);
+        const bool at_psb = stopped_ == StretchWalk::Found::psb;
+        if (at_psb && walk_.offset() > before) return;
+        const bool is_there = at_psb && walk_.offset() == before;
+        go_on(*std::exchange(stopped_, std::nullopt));
         if (!is_there || state_ != State::walking) continue;
         for (const Event& e : ready_) skipped.instructions += e.count;
         ready_.clear();

@@ -59,10 +59,10 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
     if (wants_more_) {
       wants_more_ = false;
       if (!fill()) {
-        if (lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_)) return Found::psb;
-        if (why_ == WalkStop::used_all) return Found::end;
         first_bit_ = walk_.bit;
         first_tip_ = walk_.tip;
+        if (lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_)) return Found::psb;
+        if (why_ == WalkStop::used_all) return Found::end;
         return get_stuck(why_);
       }
     }
