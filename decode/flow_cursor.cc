@@ -206,10 +206,10 @@ class Cursor final : public SeekableFlow {
       e.time = p.time;
       return gap(p, e);
     }
-    if (std::exchange(from_afar_, false))
-      reader_->seek(p.begin);
-    else if (!plan_.whole_stream)
+    if (!plan_.whole_stream)
       reader_->go_to(p.first);
+    else if (reader_->is_elsewhere())
+      reader_->seek(p.begin);
     reader_->pop_before(p.begin);
     if (part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin)
       for (const Event* e = peek(); e && e->offset == p.begin && !begins_stretch(*e); e = peek()) reader_->pop();
@@ -273,7 +273,7 @@ class Cursor final : public SeekableFlow {
     place_ = {page, 0};
     page_ = page;
     part_ = pages_[page].part;
-    from_afar_ = true;
+    for (const auto& r : readers_) r->leave();
     entered_ = false;
     gap_ = part_ == 0 ? 0 : plan_.parts[part_ - 1].gaps;
     told_ = told_before(part_);
@@ -310,7 +310,6 @@ class Cursor final : public SeekableFlow {
       if (const auto g = enter(p)) told_ = bound_by(told_, g->event.time);
       return;
     }
-    from_afar_ = false;
     reader_ = reader_of(*p.stream);
     if (reader_) reader_->seek(psb);
     if (place) number_ = numbers_[part_] + place->number - p.stream->index->before[p.first];
@@ -426,7 +425,7 @@ class Cursor final : public SeekableFlow {
 
   // What is read next:
   size_t part_ = 0, page_ = 0, gap_ = 0;
-  bool entered_ = false, from_afar_ = false;
+  bool entered_ = false;
   StreamReader* reader_ = nullptr;
   TscInterval told_;  // no event before had later bounds
   uint64_t number_ = 0;

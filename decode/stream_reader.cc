@@ -60,12 +60,13 @@ void StreamReader::seek(uint64_t offset) {
   decoder_->seek(offset);
   at_ = have_ = 0;
   read_to_ = 0;
+  elsewhere_ = false;
   farthest_gap_ = {};
 }
 
 void StreamReader::go_to(size_t s) {
   const Stretch& st = stream_.trace.map.stretches[s];
-  if (st.sync <= read_to_ || s == 0) return;
+  if (!elsewhere_ && (st.sync <= read_to_ || s == 0)) return;
   seek(st.begin);
   read_to_ = st.sync;
 }

@@ -34,8 +34,11 @@ class StreamReader final : ImageSelector {
 
   /// Continues at the last PSB at or before offset.
   void seek(uint64_t offset);
-  /// Moves on to stretch s: by reading when it is near, else from its PSB.
+  /// Moves to stretch s: by reading on when it is near, else from its PSB.
   void go_to(size_t s);
+  /// What was read so far says nothing of what will be asked for.
+  void leave() { elsewhere_ = true; }
+  bool is_elsewhere() const { return elsewhere_; }  // since leave(), until the next seek() or go_to()
   /// Passes over events that peek() has not read, with no more instructions than `most`, and decided by packets before
   /// `before`. Returns how many instructions they had; none when something is read already.
   uint64_t skip(uint64_t most, uint64_t before);
@@ -59,6 +62,7 @@ class StreamReader final : ImageSelector {
   Tid tid_ = kNoTid;
   Pid pid_ = kNoPid;
   uint64_t read_to_ = 0;
+  bool elsewhere_ = false;
 };
 
 }  // namespace hindcast::decode

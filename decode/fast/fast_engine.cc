@@ -66,7 +66,9 @@ class FastEngine final : public FastDecoder {
         const Event& e = ready_[taken_];
         begun(begins_stretch(e) ? e.offset + 1 : e.offset, skipped);
         const uint64_t n = e.kind == EventKind::block ? e.count : 0;
-        if (n > last - skipped.instructions || e.offset >= before) return;
+        // A gap is over where it ends.
+        const uint64_t decided = e.offset + (e.kind == EventKind::gap ? e.count : 0);
+        if (n > last - skipped.instructions || decided >= before) return;
         skipped.instructions += n;
       }
       ready_.clear();
