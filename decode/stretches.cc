@@ -123,11 +123,12 @@ class Scanner {
  private:
   enum class State : uint8_t { unknown, off, on };
 
-  /// Of a packet while tracing is on: see Stretch::plain. A FUP of an asynchronous event is plain when it ends the stretch.
+  /// Of a packet while tracing is on: see Stretch::plain. Between a FUP of an asynchronous event and
+  /// its TIP or TIP.PGD only timing is.
   bool is_plain(const Packet& p) const {
     switch (p.kind) {
       case Kind::tip:
-        return p.has_ip() && !async_;
+        return p.has_ip();
       case Kind::tnt:
       case Kind::tnt_long:
         return !async_;

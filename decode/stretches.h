@@ -41,8 +41,9 @@ struct Stretch {
   uint64_t end_to = 0;    // TIP.PGD's own IP when it has one (kernel or filter boundary); else 0
   StretchStart start = StretchStart::enabled;
   StretchEnd how = StretchEnd::end;
-  bool flow = false;       // at least one TNT or TIP in between
-  bool plain = true;       // in between stand only TNT, TIPs with an IP, PSB+ in one mode of execution, and timing
+  bool flow = false;  // at least one TNT or TIP in between
+  bool plain =
+      true;  // in between stand only TNT, TIPs and FUP + TIP with an IP, PSB+ in one mode of execution, and timing
   uint8_t bits = 0;        // 64, 32 or 16, as the last MODE.Exec before begin said; 0: none did
   TscInterval begin_time;  // of the packet at begin
   TscInterval end_time;    // of the packet at end, or of what would come there

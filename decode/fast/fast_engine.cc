@@ -260,6 +260,9 @@ class FastEngine final : public FastDecoder {
       case StretchWalk::Found::psb:
         cross_psb();
         break;
+      case StretchWalk::Found::async:
+        cross_async();
+        break;
       case StretchWalk::Found::end:
         finish_stretch();
         break;
@@ -277,6 +280,22 @@ class FastEngine final : public FastDecoder {
     ran_free(part);
     if (!fits) return get_stuck();
     sync_ = walk_.last_psb();
+  }
+
+  void cross_async() {
+    AsyncBranch branch;
+    std::optional<BlockPart> part;
+    tail_.clear();
+    const bool fits = walk_.cross_async(branch, tail_, part);
+    ran_free(part);
+    if (!fits) return get_stuck();
+    Event e;
+    e.kind = EventKind::async_branch;
+    e.ip = branch.from;
+    e.to = branch.to;
+    times_.place(e, branch.fup, branch.tip, &stretch());
+    emit(e);
+    previous_ = branch.tip;
   }
 
   void finish_stretch() {
@@ -538,7 +557,7 @@ class FastEngine final : public FastDecoder {
   StretchWalk walk_;
   StretchWalk::Replay replay_;
   std::array<BlockId, kBatch> ids_;
-  std::vector<uint32_t> tail_;                 // blocks before a PSB, or of a stretch's end
+  std::vector<uint32_t> tail_;                 // blocks before a PSB or a FUP, or of a stretch's end
   size_t batch_ = kBatch;                      // ids to walk at once
   size_t walked_ = 0, written_ = 0;            // of ids_: how many there are, and how many became events
   uint32_t inside_ = 0;                        // the next block of ids_[written_]; 0: its first

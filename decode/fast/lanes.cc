@@ -79,6 +79,20 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
     for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_bits[i] -= std::min(gone, lanes.tip_bits[i]);
 }
 
+/// Of the FUP that was read. Without one it belongs to what ended the stretch: the stretch is plain, so nothing but timing
+/// stands between them.
+bool has_tip(PacketReader ahead) {
+  Packet p;
+  while (ahead.next(p) == Step::ok)
+    if (p.kind == Kind::tip) return true;
+  return false;
+}
+
+void clear(Lanes& lanes) {
+  lanes.bits = 0;
+  lanes.tips = lanes.tnts = 0;
+}
+
 }  // namespace
 
 LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
@@ -159,8 +173,8 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
     } else if (p.kind == Kind::psb) {
       stop_ = Stop::psb;
       break;
-    } else if (p.kind == Kind::fup) {  // of the event that ended the stretch
-      stop_ = Stop::end;
+    } else if (p.kind == Kind::fup) {
+      stop_ = has_tip(reader) ? Stop::async : Stop::end;
       break;
     }
     at += p.size;
@@ -170,8 +184,7 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
 }
 
 uint64_t LaneLexer::cross_psb(Lanes& lanes) {
-  lanes.bits = 0;
-  lanes.tips = lanes.tnts = 0;
+  clear(lanes);
   const uint64_t psb = at_;
   PacketReader reader(trace_);
   reader.seek(psb);
@@ -188,6 +201,24 @@ uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   if (p.kind == Kind::psbend) at_ = reader.offset();
   stop_ = at_ >= end_ ? Stop::end : Stop::full;
   return ip;
+}
+
+AsyncBranch LaneLexer::cross_async(Lanes& lanes) {
+  clear(lanes);
+  AsyncBranch branch;
+  branch.fup = at_;
+  PacketReader reader(trace_);
+  reader.seek(at_);
+  Packet p;
+  do {
+    (void)reader.next(p);  // has_tip() read them all
+    const uint64_t ip = expand_ip(last_ip_, p);
+    (p.kind == Kind::fup ? branch.from : branch.to) = ip;
+  } while (p.kind != Kind::tip);
+  branch.tip = p.offset;
+  at_ = reader.offset();
+  stop_ = at_ >= end_ ? Stop::end : Stop::full;
+  return branch;
 }
 
 }  // namespace hindcast::decode

@@ -43,14 +43,21 @@ struct Lanes {
   }
 };
 
+/// FUP, TIP: an interrupt or exception inside of the trace.
+struct AsyncBranch {
+  uint64_t from = 0, to = 0;  // the instruction that did not run, and what ran instead
+  uint64_t fup = 0, tip = 0;  // offsets of the packets
+};
+
 /// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: about 1 ns a byte where lex_lines() runs,
 /// 2 to 3 elsewhere.
 class LaneLexer {
  public:
   enum class Stop : uint8_t {
-    full,  // there is more
-    psb,   // a PSB begins at offset(): cross_psb() reads it
-    end,   // all packets of the stretch were read
+    full,   // there is more
+    psb,    // a PSB begins at offset(): cross_psb() reads it
+    async,  // a FUP and its TIP begin at offset(): cross_async() reads them
+    end,    // all packets of the stretch were read
   };
   enum class Way : uint8_t {
     fastest,     // that this machine has
@@ -61,13 +68,15 @@ class LaneLexer {
   LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
 
   /// Drops what the walk used up from the lanes' front (all bits before `bit`, all TIPs before `tip`) and lexes some more
-  /// behind the rest. With stop() at psb or end nothing is added.
+  /// behind the rest. With stop() not at full nothing is added.
   Stop more(Lanes& lanes, uint32_t bit, size_t tip);
   Stop stop() const { return stop_; }
 
   /// At a PSB, and when all before it was used: reads the PSB+, and stands behind it. The address that its FUP gives; 0 when
   /// it has none.
   uint64_t cross_psb(Lanes& lanes);
+  /// At an asynchronous branch, and when all before it was used: reads its packets, and stands behind them.
+  AsyncBranch cross_async(Lanes& lanes);
 
   uint64_t offset() const { return at_; }
 

@@ -62,6 +62,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
         first_bit_ = walk_.bit;
         first_tip_ = walk_.tip;
         if (lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_)) return Found::psb;
+        if (lexer_->stop() == LaneLexer::Stop::async && walk_.used_all(lanes_)) return Found::async;
         if (why_ == WalkStop::used_all) return Found::end;
         return get_stuck(why_);
       }
@@ -84,7 +85,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
   }
 }
 
-/// False when there is no more up to the next PSB or the stretch's end.
+/// False when there is no more up to where the lexer stopped.
 bool StretchWalk::fill() {
   if (lexer_->stop() == LaneLexer::Stop::full) {
     const uint32_t whole = walk_.bit / 8 * 8;
@@ -108,12 +109,28 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
     stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
     return false;
   }
-  walk_.at = graph_->at(ip);
   stack_.clear();
-  targets_.assign(1, kNoBlock);
   psb_ = psb;
-  restart();
+  begin_anew(ip);
   return true;
+}
+
+/// The calls that the CPU knows outlive an asynchronous branch: what it leads to returns by a far transfer.
+bool StretchWalk::cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
+  branch = lexer_->cross_async(lanes_);
+  if (!run_to(branch.from, out, part)) {
+    stuck_.offset = branch.fup;
+    return false;
+  }
+  begin_anew(branch.to);
+  return true;
+}
+
+/// With empty lanes.
+void StretchWalk::begin_anew(uint64_t ip) {
+  walk_.at = graph_->at(ip);
+  targets_.assign(1, kNoBlock);
+  restart();
 }
 
 /// All TIPs at once: unlike on the way, one look-up does not wait for another. `known` of them are there.

@@ -1,4 +1,4 @@
-// One plain stretch, walked: lexes as it goes, crosses PSBs, and ends where the trace does.
+// One plain stretch, walked: lexes as it goes, crosses PSBs and asynchronous branches, and ends where the trace does.
 #pragma once
 
 #include <optional>
@@ -23,6 +23,7 @@ class StretchWalk {
   enum class Found : uint8_t {
     blocks,  // some ran, and there may be more
     psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
+    async,   // none ran: all trace before a FUP and its TIP is used, and cross_async() says what ran up to it
     end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
     stuck,   // some ran, and the walk cannot go on: `stuck()`
   };
@@ -47,6 +48,8 @@ class StretchWalk {
   /// Behind `psb`: goes on at the address that its FUP gives, as a walk does that begins there. What ran up to it as finish()
   /// tells it. False: the walk cannot come by there, and stuck() says where it stands.
   bool cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  /// Behind `async`: goes on where the TIP leads. What ran up to the FUP's address, and false, as finish().
+  bool cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
@@ -103,6 +106,7 @@ class StretchWalk {
   bool fill();
   bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   bool run_to_exit(uint64_t to, std::vector<uint32_t>& out);
+  void begin_anew(uint64_t ip);
   bool does_not_fit(uint32_t at);
   void stop_at(BlockId id);
   void ran_free(uint32_t at, std::vector<uint32_t>& out);

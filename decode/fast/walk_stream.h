@@ -15,7 +15,7 @@ namespace hindcast::decode {
 /// image_of(s): the code of stretch s, or nullptr. The sink is told of all that ran, in order:
 ///   room()              where ids may be written; not empty
 ///   wrote(graph, n)     so many were
-///   last(graph, count)  a block before a PSB or at a stretch's end, or a part of one, with so many instructions
+///   last(graph, count)  a block before a PSB, a FUP or a stretch's end, or a part of one, with so many instructions
 ///   skipped()           a stretch that is not plain, or whose code nobody knows
 ///   stuck()             the rest of a stretch was given up: trace and code do not fit
 template <class ImageOf, class Sink>
@@ -52,13 +52,15 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       if (found == StretchWalk::Found::blocks) continue;
       std::optional<BlockPart> part;
       tail.clear();
-      const bool fits = found == StretchWalk::Found::psb   ? walk.cross_psb(tail, part)
-                        : found == StretchWalk::Found::end ? walk.finish(tail, part)
-                                                           : false;
+      AsyncBranch branch;
+      const bool fits = found == StretchWalk::Found::psb     ? walk.cross_psb(tail, part)
+                        : found == StretchWalk::Found::async ? walk.cross_async(branch, tail, part)
+                        : found == StretchWalk::Found::end   ? walk.finish(tail, part)
+                                                             : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
       if (walk.last_psb() != 0) sync = walk.last_psb();
-      going = fits && found == StretchWalk::Found::psb;
+      going = fits && found != StretchWalk::Found::end;
       if (fits) continue;
       sink.stuck();
       walk.stack().clear();

@@ -215,6 +215,8 @@ void add(const std::string& name, const Input& in) {
           bits += lanes.bits;
           if (stop == LaneLexer::Stop::psb)
             lexer.cross_psb(lanes);
+          else if (stop == LaneLexer::Stop::async)
+            lexer.cross_async(lanes);
           else if (stop == LaneLexer::Stop::end)
             break;
         }

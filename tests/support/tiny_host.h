@@ -101,6 +101,8 @@ inline std::string text_of(const Event& e) {
     case EventKind::enabled:
     case EventKind::async_disabled:
       return s + " " + hex(e.ip);
+    case EventKind::async_branch:
+      return s + " " + hex(e.ip) + " -> " + hex(e.to);
     case EventKind::disabled:
     case EventKind::overflow:
       return s + (e.to ? " " + hex(e.to) : "");

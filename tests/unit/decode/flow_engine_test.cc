@@ -114,6 +114,42 @@ TEST_P(FlowEngine, SyscallLeavesAndReturns) {
                               "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
+TEST_P(FlowEngine, AnInterruptInsideTheTraceIsToldWhereItCameAndCallsOutliveIt) {
+  Decode r(psb_on(0x401000)
+               .tnt("N")
+               .fup(0x401013)
+               .mtc(1)
+               .tip(0x401020)
+               .tip(0x401013)
+               .tnt("T")
+               .fup(0x401005)
+               .tip(0x401022)
+               .fup(0x401023)
+               .tip_pgd());
+  EXPECT_EQ(
+      r.lines(),
+      (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch", "block 401012-401012 x1 none",
+             "async_branch 401013 -> 401020", "block 401020-401020 x1 far_transfer", "block 401013-401014 x2 near_ret",
+             "async_branch 401005 -> 401022", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST_P(FlowEngine, ACallOnTheWayToAnInterruptIsOneToReturnTo) {
+  Decode r(psb_on(0x401005).fup(0x401010).tip(0x401020).tip(0x401010).tnt("TT").fup(0x401005).tip_pgd());
+  EXPECT_EQ(r.lines(),
+            (Lines{"block 401005-401006 x2 direct_jump", "block 401000-401000 x1 direct_call",
+                   "async_branch 401010 -> 401020", "block 401020-401020 x1 far_transfer",
+                   "block 401010-401010 x1 cond_branch", "block 401014-401014 x1 near_ret", "async_disabled 401005"}));
+}
+
+TEST_P(FlowEngine, AnInterruptWhereTheWalkCannotComeIsADesync) {
+  const PtBytes lost = psb_on(0x401000).tnt("N").fup(0x401040).tip(0x401020).tip(0x401013).tip_pgd();
+  Decode r(PtBytes(lost).tip_pge(0x401022).fup(0x401023).tip_pgd());
+  const Lines lines = r.lines();
+  EXPECT_THAT(lines, ::testing::Not(::testing::Contains("block 401020-401020 x1 far_transfer")));
+  EXPECT_THAT(lines, ::testing::Contains(::testing::StartsWith("gap desync")));
+  EXPECT_EQ(lines.back(), "async_disabled 401023");
+}
+
 TEST_P(FlowEngine, MissingCodeIsAGapWithItsAddressAndTheNextStretchDecodes) {
   const PtBytes trace = psb_off()
                             .mode_exec()

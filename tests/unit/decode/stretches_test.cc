@@ -73,7 +73,12 @@ TEST(Stretches, PlainOnesHoldOnlyBranchesPsbsAndTiming) {
   EXPECT_TRUE(plain(PtBytes().tnt("T").mtc(1).cyc(3).tip(0x1000).tnt64("TTTTTTTTTT").pad().tsc(5).cbr(3)));
   EXPECT_TRUE(plain(psb_on(0x401000).tnt("T")));
   EXPECT_FALSE(plain(PtBytes().raw({0x0d})));  // a TIP without an IP
-  EXPECT_FALSE(plain(PtBytes().fup(0x401000).tip(0x1000)));
+  EXPECT_TRUE(plain(PtBytes().fup(0x401000).mtc(1).tip(0x1000).tnt("T").fup(0x1000).tip(0x401000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).raw({0x0d})));
+  EXPECT_FALSE(plain(PtBytes().raw({0x1d}).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).tnt("T").tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).append(psb_on(0x401000)).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).pip(0x1000).tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().pip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().mode_exec(2).tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().psb().mode_exec(2).fup(0x401000).psbend()));

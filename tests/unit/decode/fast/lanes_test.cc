@@ -72,6 +72,26 @@ TEST(Lanes, AFupEndsThemAndAPsbStopsThem) {
   EXPECT_EQ(lanes.tip[0], 0x400010u);  // the last IP began anew at the PSB
 }
 
+TEST(Lanes, AFupThatATipFollowsStopsThemAndBothCompressTheIpOfWhatFollows) {
+  const PtBytes t = PtBytes().tnt("T").fup(0x2000, 1).mtc(3).cyc(1).tip(0x500010).tnt("NN").tip(0x20, 1).fup(0x500030);
+  LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+  Lanes lanes;
+  EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::async);
+  EXPECT_EQ(bits_of(lanes), "T");
+  EXPECT_EQ(lexer.offset(), 1u);
+  EXPECT_EQ(lexer.more(lanes, 1, 0), LaneLexer::Stop::async);
+  const AsyncBranch branch = lexer.cross_async(lanes);
+  EXPECT_EQ(branch.from, 0x402000u);
+  EXPECT_EQ(branch.to, 0x500010u);
+  EXPECT_EQ(branch.fup, 1u);
+  EXPECT_EQ(branch.tip, 7u);
+  EXPECT_EQ(lanes.bits, 0u);
+  EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::end);
+  EXPECT_EQ(bits_of(lanes), "NN");
+  ASSERT_EQ(lanes.tips, 1u);
+  EXPECT_EQ(lanes.tip[0], 0x500020u);
+}
+
 TEST(Lanes, OfAPsbWithoutAFupThereIsNoAddress) {
   const PtBytes t = PtBytes().psb().tsc(5).psbend().tnt("T");
   LaneLexer lexer(t.bytes(), 0, t.size(), 0);

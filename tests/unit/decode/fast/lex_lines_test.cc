@@ -5,6 +5,7 @@
 
 #include <random>
 #include <string>
+#include <tuple>
 
 #include "decode/fast/tnt_cursor.h"
 #include "tests/support/corpus.h"
@@ -58,6 +59,11 @@ uint64_t lex_both(ByteSpan trace, uint64_t from, uint64_t end, Random& random) {
     if (!(left == right) || a.bits != b.bits || right.stop == LaneLexer::Stop::end) return right.offset;
     if (right.stop == LaneLexer::Stop::psb) {
       EXPECT_EQ(fastest.cross_psb(a), one_by_one.cross_psb(b));
+      bit = 0;
+      tip = 0;
+    } else if (right.stop == LaneLexer::Stop::async) {
+      const AsyncBranch l = fastest.cross_async(a), r = one_by_one.cross_async(b);
+      EXPECT_EQ(std::tie(l.from, l.to, l.fup, l.tip), std::tie(r.from, r.to, r.fup, r.tip));
       bit = 0;
       tip = 0;
     } else {  // some of it is walked
