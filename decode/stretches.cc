@@ -126,6 +126,7 @@ class Scanner {
   /// Of a packet while tracing is on: see Stretch::plain. Between a FUP of an asynchronous event and
   /// its TIP or TIP.PGD only timing is.
   bool is_plain(const Packet& p) const {
+    if (next_fup_is_bound_ && p.kind != Kind::fup && !TimeMapBuilder::is_timing(p.kind)) return false;
     switch (p.kind) {
       case Kind::tip:
         return p.has_ip();
@@ -135,7 +136,7 @@ class Scanner {
       case Kind::mode_exec:
         return in_psb_ && bits_ == open_.bits;
       case Kind::mode_tsx:
-        return in_psb_ && p.payload == 0;
+        return in_psb_ ? p.payload == 0 : !async_ && !(p.payload & 2);
       case Kind::pip:
       case Kind::vmcs:
         return in_psb_;

@@ -263,6 +263,9 @@ class FastEngine final : public FastDecoder {
       case StretchWalk::Found::async:
         cross_async();
         break;
+      case StretchWalk::Found::tsx:
+        cross_tsx();
+        break;
       case StretchWalk::Found::end:
         finish_stretch();
         break;
@@ -296,6 +299,22 @@ class FastEngine final : public FastDecoder {
     times_.place(e, branch.fup, branch.tip, &stretch());
     emit(e);
     previous_ = branch.tip;
+  }
+
+  void cross_tsx() {
+    Transaction tsx;
+    std::optional<BlockPart> part;
+    tail_.clear();
+    const bool fits = walk_.cross_tsx(tsx, tail_, part);
+    ran_free(part);
+    if (!fits) return get_stuck();
+    Event e;
+    e.kind = EventKind::tsx;
+    e.ip = tsx.at;
+    e.count = tsx.state;
+    times_.place(e, tsx.mode, tsx.fup, &stretch());
+    emit(e);
+    previous_ = tsx.fup;
   }
 
   void finish_stretch() {

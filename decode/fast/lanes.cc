@@ -32,7 +32,7 @@ constexpr std::array<Lex, 256> lex_table() {
   std::array<Lex, 256> t{};
   for (size_t b = 0; b < t.size(); ++b) {
     const FirstByte& f = kFirstBytes[b];
-    if (f.size == 0 || is_ip(f.kind)) continue;
+    if (f.size == 0 || is_ip(f.kind) || f.kind == Kind::mode_exec) continue;
     t[b].size = f.size;
     if (f.kind != Kind::tnt) continue;
     t[b].bits = f.detail;
@@ -79,12 +79,12 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
     for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_bits[i] -= std::min(gone, lanes.tip_bits[i]);
 }
 
-/// Of the FUP that was read. Without one it belongs to what ended the stretch: the stretch is plain, so nothing but timing
-/// stands between them.
-bool has_tip(PacketReader ahead) {
+/// Whether a packet of that kind, which belongs to the one that was read, follows. Without one the stretch ended: it is plain,
+/// so nothing but timing stands between them.
+bool is_followed_by(Kind kind, PacketReader ahead) {
   Packet p;
   while (ahead.next(p) == Step::ok)
-    if (p.kind == Kind::tip) return true;
+    if (p.kind == kind) return true;
   return false;
 }
 
@@ -174,7 +174,10 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       stop_ = Stop::psb;
       break;
     } else if (p.kind == Kind::fup) {
-      stop_ = has_tip(reader) ? Stop::async : Stop::end;
+      stop_ = is_followed_by(Kind::tip, reader) ? Stop::async : Stop::end;
+      break;
+    } else if (p.kind == Kind::mode_tsx) {
+      stop_ = is_followed_by(Kind::fup, reader) ? Stop::tsx : Stop::end;
       break;
     }
     at += p.size;
@@ -211,7 +214,7 @@ AsyncBranch LaneLexer::cross_async(Lanes& lanes) {
   reader.seek(at_);
   Packet p;
   do {
-    (void)reader.next(p);  // has_tip() read them all
+    (void)reader.next(p);  // is_followed_by() read them all
     const uint64_t ip = expand_ip(last_ip_, p);
     (p.kind == Kind::fup ? branch.from : branch.to) = ip;
   } while (p.kind != Kind::tip);
@@ -219,6 +222,24 @@ AsyncBranch LaneLexer::cross_async(Lanes& lanes) {
   at_ = reader.offset();
   stop_ = at_ >= end_ ? Stop::end : Stop::full;
   return branch;
+}
+
+Transaction LaneLexer::cross_tsx(Lanes& lanes) {
+  clear(lanes);
+  Transaction tsx;
+  tsx.mode = at_;
+  PacketReader reader(trace_);
+  reader.seek(at_);
+  Packet p;
+  do {
+    (void)reader.next(p);  // is_followed_by() read them all
+    if (p.kind == Kind::mode_tsx) tsx.state = p.payload & 3;
+  } while (p.kind != Kind::fup);
+  tsx.at = expand_ip(last_ip_, p);
+  tsx.fup = p.offset;
+  at_ = reader.offset();
+  stop_ = at_ >= end_ ? Stop::end : Stop::full;
+  return tsx;
 }
 
 }  // namespace hindcast::decode

@@ -49,6 +49,13 @@ struct AsyncBranch {
   uint64_t fup = 0, tip = 0;  // offsets of the packets
 };
 
+/// MODE.TSX, FUP: a transaction began or was committed.
+struct Transaction {
+  uint64_t at = 0;             // the instruction before which it did
+  uint8_t state = 0;           // as Event::count tells it
+  uint64_t mode = 0, fup = 0;  // offsets of the packets
+};
+
 /// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: about 1 ns a byte where lex_lines() runs,
 /// 2 to 3 elsewhere.
 class LaneLexer {
@@ -57,6 +64,7 @@ class LaneLexer {
     full,   // there is more
     psb,    // a PSB begins at offset(): cross_psb() reads it
     async,  // a FUP and its TIP begin at offset(): cross_async() reads them
+    tsx,    // a MODE.TSX and its FUP begin at offset(): cross_tsx() reads them
     end,    // all packets of the stretch were read
   };
   enum class Way : uint8_t {
@@ -77,6 +85,8 @@ class LaneLexer {
   uint64_t cross_psb(Lanes& lanes);
   /// At an asynchronous branch, and when all before it was used: reads its packets, and stands behind them.
   AsyncBranch cross_async(Lanes& lanes);
+  /// As cross_async().
+  Transaction cross_tsx(Lanes& lanes);
 
   uint64_t offset() const { return at_; }
 

@@ -24,7 +24,8 @@ HC_LINES inline uint64_t second_bytes(uint64_t twos) {
   PacketReader reader(trace);
   reader.seek(at);
   Packet p;
-  if (reader.next(p) != Step::ok || is_tnt(p.kind) || p.kind == Kind::tip || p.kind == Kind::psb || p.kind == Kind::fup)
+  if (reader.next(p) != Step::ok || is_tnt(p.kind) || p.kind == Kind::tip || p.kind == Kind::psb ||
+      p.kind == Kind::fup || p.kind == Kind::mode_tsx)
     return 0;
   return p.size;
 }

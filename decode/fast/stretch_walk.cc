@@ -61,8 +61,11 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
       if (!fill()) {
         first_bit_ = walk_.bit;
         first_tip_ = walk_.tip;
-        if (lexer_->stop() == LaneLexer::Stop::psb && walk_.used_all(lanes_)) return Found::psb;
-        if (lexer_->stop() == LaneLexer::Stop::async && walk_.used_all(lanes_)) return Found::async;
+        if (walk_.used_all(lanes_)) {
+          if (lexer_->stop() == LaneLexer::Stop::psb) return Found::psb;
+          if (lexer_->stop() == LaneLexer::Stop::async) return Found::async;
+          if (lexer_->stop() == LaneLexer::Stop::tsx) return Found::tsx;
+        }
         if (why_ == WalkStop::used_all) return Found::end;
         return get_stuck(why_);
       }
@@ -123,6 +126,16 @@ bool StretchWalk::cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, s
     return false;
   }
   begin_anew(branch.to);
+  return true;
+}
+
+bool StretchWalk::cross_tsx(Transaction& tsx, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
+  tsx = lexer_->cross_tsx(lanes_);
+  if (!run_to(tsx.at, out, part)) {
+    stuck_.offset = tsx.fup;
+    return false;
+  }
+  begin_anew(tsx.at);
   return true;
 }
 

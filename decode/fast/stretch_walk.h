@@ -1,4 +1,4 @@
-// One plain stretch, walked: lexes as it goes, crosses PSBs and asynchronous branches, and ends where the trace does.
+// One plain stretch, walked: lexes as it goes, crosses what stands between its branches, and ends where the trace does.
 #pragma once
 
 #include <optional>
@@ -24,6 +24,7 @@ class StretchWalk {
     blocks,  // some ran, and there may be more
     psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
     async,   // none ran: all trace before a FUP and its TIP is used, and cross_async() says what ran up to it
+    tsx,     // the same for a MODE.TSX and its FUP, and cross_tsx()
     end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
     stuck,   // some ran, and the walk cannot go on: `stuck()`
   };
@@ -50,6 +51,8 @@ class StretchWalk {
   bool cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `async`: goes on where the TIP leads. What ran up to the FUP's address, and false, as finish().
   bool cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  /// Behind `tsx`: goes on at the FUP's address. The rest as cross_async().
+  bool cross_tsx(Transaction& tsx, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);

@@ -53,8 +53,10 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       std::optional<BlockPart> part;
       tail.clear();
       AsyncBranch branch;
+      Transaction tsx;
       const bool fits = found == StretchWalk::Found::psb     ? walk.cross_psb(tail, part)
                         : found == StretchWalk::Found::async ? walk.cross_async(branch, tail, part)
+                        : found == StretchWalk::Found::tsx   ? walk.cross_tsx(tsx, tail, part)
                         : found == StretchWalk::Found::end   ? walk.finish(tail, part)
                                                              : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);

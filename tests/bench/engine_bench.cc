@@ -217,6 +217,8 @@ void add(const std::string& name, const Input& in) {
             lexer.cross_psb(lanes);
           else if (stop == LaneLexer::Stop::async)
             lexer.cross_async(lanes);
+          else if (stop == LaneLexer::Stop::tsx)
+            lexer.cross_tsx(lanes);
           else if (stop == LaneLexer::Stop::end)
             break;
         }

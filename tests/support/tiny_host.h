@@ -103,6 +103,8 @@ inline std::string text_of(const Event& e) {
       return s + " " + hex(e.ip);
     case EventKind::async_branch:
       return s + " " + hex(e.ip) + " -> " + hex(e.to);
+    case EventKind::tsx:
+      return s + " " + hex(e.ip) + " " + std::to_string(e.count);
     case EventKind::disabled:
     case EventKind::overflow:
       return s + (e.to ? " " + hex(e.to) : "");

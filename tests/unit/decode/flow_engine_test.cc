@@ -141,6 +141,22 @@ TEST_P(FlowEngine, ACallOnTheWayToAnInterruptIsOneToReturnTo) {
                    "block 401010-401010 x1 cond_branch", "block 401014-401014 x1 near_ret", "async_disabled 401005"}));
 }
 
+TEST_P(FlowEngine, ATransactionBeginsAndIsCommittedBetweenTwoInstructions) {
+  Decode r(psb_on(0x401000)
+               .mode_tsx(1)
+               .fup(0x401010)
+               .tnt("N")
+               .mode_tsx(0)
+               .mtc(1)
+               .fup(0x401013)
+               .tnt("T")
+               .fup(0x401005)
+               .tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"block 401000-401000 x1 direct_call", "tsx 401010 1",
+                              "block 401010-401010 x1 cond_branch", "block 401012-401012 x1 none", "tsx 401013 0",
+                              "block 401013-401014 x2 near_ret", "async_disabled 401005"}));
+}
+
 TEST_P(FlowEngine, AnInterruptWhereTheWalkCannotComeIsADesync) {
   const PtBytes lost = psb_on(0x401000).tnt("N").fup(0x401040).tip(0x401020).tip(0x401013).tip_pgd();
   Decode r(PtBytes(lost).tip_pge(0x401022).fup(0x401023).tip_pgd());

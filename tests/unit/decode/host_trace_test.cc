@@ -299,6 +299,37 @@ TEST(HostTrace, UnknownThreadIsAnError) {
   EXPECT_EQ(r.error().code, Errc::not_found);
 }
 
+TEST(HostTrace, InterruptsAndTransactionsAreWalkedAndCountedByTheFastEngine) {
+  TinyHost h;
+  h.code(kNoPid, test::kTinyBase, test::tiny_program());
+  PtBytes pt = start(1000).tip_pge(0x401000).mode_tsx(1).fup(0x401010).tnt("N").mode_tsx(0).fup(0x401012).fup(0x401013);
+  pt.tsc(2000).tip(0x401020).tip(0x401013).tnt("T").fup(0x401006).tip_pgd();
+  const uint32_t id = h.pt(kCpu0, pt);
+  const auto host = h.build();
+  const auto compared = compare_engines(*host, id, Resync::earliest);
+  ASSERT_TRUE(compared.ok());
+  EXPECT_EQ(compared->different + compared->beside_gaps, 0u);
+  EXPECT_EQ(host->engine_counts().fast, 1u);
+  EXPECT_EQ(host->engine_counts().libipt, 0u);
+
+  uint64_t instructions = 0;
+  for (const FlowEvent& e : test::all_events(**host->stream_flow(id))) {
+    if (e.event.kind == EventKind::block) instructions += e.event.count;
+    if (e.event.kind == EventKind::tsx) {
+      EXPECT_LT(e.event.time.latest, Tsc(3000));  // bounded by the second TSC packet, give or take how late it may be
+    }
+    if (e.event.kind == EventKind::async_branch) {  // the second TSC packet stands between its two
+      EXPECT_LE(e.event.time.earliest, Tsc(2000));
+      EXPECT_GE(e.event.time.latest, Tsc(2000));
+    }
+  }
+  EXPECT_EQ(instructions, 7u);
+  const auto totals = host->count(id);
+  ASSERT_TRUE(totals.ok());
+  EXPECT_EQ(totals->instructions, instructions);
+  EXPECT_EQ(totals->skipped + totals->given_up, 0u);
+}
+
 TEST(HostTrace, AnOvfInsideOfACycIsSeenOnTheCpusThatHaveThem) {
   for (const uint8_t model : {0x5e, 0x55}) {
     test::TinyHost h;

@@ -82,7 +82,12 @@ TEST(Stretches, PlainOnesHoldOnlyBranchesPsbsAndTiming) {
   EXPECT_FALSE(plain(PtBytes().pip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().mode_exec(2).tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().psb().mode_exec(2).fup(0x401000).psbend()));
-  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).fup(0x401000)));
+  EXPECT_TRUE(plain(PtBytes().mode_tsx(1).mtc(1).fup(0x401000).mode_tsx(0).fup(0x401010).tnt("T")));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(2).fup(0x401000).tip(0x401010)));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).tnt("T").fup(0x401000)));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).append(psb_on(0x401000))));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).mode_tsx(1).tip(0x401000)));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).raw({0x1d})));
 }
 
 TEST(Stretches, TheModeOfExecutionIsThatOfTheLastPacketBefore) {

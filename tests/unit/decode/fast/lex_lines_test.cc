@@ -66,6 +66,11 @@ uint64_t lex_both(ByteSpan trace, uint64_t from, uint64_t end, Random& random) {
       EXPECT_EQ(std::tie(l.from, l.to, l.fup, l.tip), std::tie(r.from, r.to, r.fup, r.tip));
       bit = 0;
       tip = 0;
+    } else if (right.stop == LaneLexer::Stop::tsx) {
+      const Transaction l = fastest.cross_tsx(a), r = one_by_one.cross_tsx(b);
+      EXPECT_EQ(std::tie(l.at, l.state, l.mode, l.fup), std::tie(r.at, r.state, r.mode, r.fup));
+      bit = 0;
+      tip = 0;
     } else {  // some of it is walked
       bit = random() % 2 ? b.bits : bit + static_cast<uint32_t>(random() % (b.bits - bit + 1));
       tip = random() % 2 ? b.tips : random() % (b.tips + 1);
