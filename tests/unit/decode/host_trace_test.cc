@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "decode/engine_compare.h"
 #include "tests/support/tiny_host.h"
 #include "tests/support/tiny_program.h"
@@ -328,6 +330,103 @@ TEST(HostTrace, InterruptsAndTransactionsAreWalkedAndCountedByTheFastEngine) {
   ASSERT_TRUE(totals.ok());
   EXPECT_EQ(totals->instructions, instructions);
   EXPECT_EQ(totals->skipped + totals->given_up, 0u);
+}
+
+/// What is told of a run, and how many instructions ran before.
+using Told = std::vector<std::pair<std::string, uint64_t>>;
+
+/// The tiny program, run for some instructions with interrupts and transactions anywhere. What the CPU would send of it.
+PtBytes random_run(unsigned seed, Told& told) {
+  std::mt19937 random(seed);
+  PtBytes t = start(1000).tip_pge(0x401000);
+  std::vector<uint64_t> calls, interrupted;
+  uint64_t ip = 0x401000, ran = 0;
+  const auto tell = [&](EventKind kind, uint64_t to, uint32_t count) {
+    Event e;
+    e.kind = kind;
+    e.ip = ip;
+    e.to = to;
+    e.count = count;
+    told.push_back({text_of(e), ran});
+  };
+  while (ran < 300) {
+    if (random() % 8 == 0) {
+      const uint64_t handler = random() % 2 ? 0x401020 : 0x401022;
+      tell(EventKind::async_branch, handler, 0);
+      t.fup(ip).mtc(1).tip(handler);
+      interrupted.push_back(ip);
+      ip = handler;
+    }
+    if (random() % 8 == 0) {
+      const int state = random() % 2;
+      tell(EventKind::tsx, 0, static_cast<uint32_t>(state));
+      t.mode_tsx(state).cyc(3).fup(ip);
+    }
+    if (random() % 32 == 0) {
+      t.psb().mode_exec().fup(ip).psbend();
+      calls.clear();
+    }
+    ++ran;
+    switch (ip) {
+      case 0x401000:
+        calls.push_back(0x401005);
+        ip = 0x401010;
+        break;
+      case 0x401006:
+        ip = 0x401000;
+        break;
+      case 0x401010:
+        ip = random() % 2 ? 0x401014 : 0x401012;
+        t.tnt(ip == 0x401014 ? "T" : "N");
+        break;
+      case 0x401014:
+        ip = 0x401005;
+        if (calls.empty()) {
+          t.tip(ip);
+        } else {
+          calls.pop_back();
+          t.tnt("T");
+        }
+        break;
+      case 0x401020:
+        ip = interrupted.back();
+        interrupted.pop_back();
+        t.tip(ip);
+        break;
+      case 0x401023:
+        ip = 0x401020;
+        break;
+      default:
+        ++ip;
+    }
+  }
+  tell(EventKind::async_disabled, 0, 0);
+  return t.fup(ip).tip_pgd();
+}
+
+TEST(HostTrace, InterruptsAndTransactionsAnywhereAreToldWhereTheyWere) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    SCOPED_TRACE(seed);
+    Told expected;
+    TinyHost h;
+    h.code(kNoPid, test::kTinyBase, test::tiny_program());
+    const uint32_t id = h.pt(kCpu0, random_run(seed, expected));
+    const auto host = h.build();
+    Told told;
+    uint64_t ran = 0;
+    for (const FlowEvent& e : test::all_events(**host->stream_flow(id))) {
+      if (e.event.kind == EventKind::block)
+        ran += e.event.count;
+      else if (e.event.kind != EventKind::enabled)
+        told.push_back({text_of(e.event), ran});
+    }
+    ASSERT_EQ(told, expected);
+    const auto compared = compare_engines(*host, id, Resync::earliest);
+    ASSERT_TRUE(compared.ok());
+    EXPECT_EQ(compared->different + compared->beside_gaps, 0u);
+    EXPECT_EQ(host->engine_counts().libipt, 0u);
+    EXPECT_EQ(host->count(id).value().instructions, ran);
+  }
 }
 
 TEST(HostTrace, AnOvfInsideOfACycIsSeenOnTheCpusThatHaveThem) {
