@@ -119,6 +119,7 @@ TEST_P(CorpusFlow, EqualsTheReferenceWhenResumingAtPsb) {
   std::sort(distinct.begin(), distinct.end());
   EXPECT_EQ(std::unique(distinct.begin(), distinct.end()) - distinct.begin(), static_cast<ptrdiff_t>(t.distinct_ips));
   EXPECT_FALSE(d.times_decreased);
+  EXPECT_EQ((*host)->engine_counts().libipt, 0u);
 
   const auto expected = test::control_event_rows(t);
   test::Sha256 h;
