@@ -143,8 +143,8 @@ class Scanner {
       case Kind::fup:
         return p.has_ip() && !async_;
       case Kind::psb:
-        return !async_;
       case Kind::psbend:
+        return !async_;
       case Kind::pad:
       case Kind::tip_pge:
       case Kind::tip_pgd:

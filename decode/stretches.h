@@ -42,8 +42,9 @@ struct Stretch {
   StretchStart start = StretchStart::enabled;
   StretchEnd how = StretchEnd::end;
   bool flow = false;  // at least one TNT or TIP in between
-  bool plain =
-      true;  // in between stand only TNT, TIPs and FUP + TIP with an IP, PSB+ in one mode of execution, and timing
+  // In between stand only TNT, TIPs and FUP + TIP with an IP, MODE.TSX + FUP that is no abort, PSB+ in one mode of
+  // execution, and timing.
+  bool plain = true;
   uint8_t bits = 0;        // 64, 32 or 16, as the last MODE.Exec before begin said; 0: none did
   TscInterval begin_time;  // of the packet at begin
   TscInterval end_time;    // of the packet at end, or of what would come there

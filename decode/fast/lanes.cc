@@ -6,6 +6,7 @@
 #include "decode/fast/lane_writer.h"
 #include "decode/fast/lex_lines.h"
 #include "decode/packet_reader.h"
+#include "decode/time_map_builder.h"
 
 namespace hindcast::decode {
 namespace {
@@ -79,12 +80,11 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
     for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_bits[i] -= std::min(gone, lanes.tip_bits[i]);
 }
 
-/// Whether a packet of that kind, which belongs to the one that was read, follows. Without one the stretch ended: it is plain,
-/// so nothing but timing stands between them.
+/// Whether nothing but timing stands between the packet that was read and one of that kind.
 bool is_followed_by(Kind kind, PacketReader ahead) {
   Packet p;
   while (ahead.next(p) == Step::ok)
-    if (p.kind == kind) return true;
+    if (!TimeMapBuilder::is_timing(p.kind)) return p.kind == kind;
   return false;
 }
 
@@ -176,8 +176,8 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
     } else if (p.kind == Kind::fup) {
       stop_ = is_followed_by(Kind::tip, reader) ? Stop::async : Stop::end;
       break;
-    } else if (p.kind == Kind::mode_tsx) {
-      stop_ = is_followed_by(Kind::fup, reader) ? Stop::tsx : Stop::end;
+    } else if (p.kind == Kind::mode_tsx && is_followed_by(Kind::fup, reader)) {  // else the rest of a PSB+
+      stop_ = Stop::tsx;
       break;
     }
     at += p.size;

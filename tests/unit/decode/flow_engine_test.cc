@@ -157,6 +157,12 @@ TEST_P(FlowEngine, ATransactionBeginsAndIsCommittedBetweenTwoInstructions) {
                               "block 401013-401014 x2 near_ret", "async_disabled 401005"}));
 }
 
+TEST_P(FlowEngine, AModeOfThePsbThatAStretchBeginsInIsNoTransaction) {
+  Decode r(PtBytes().psb().mode_exec().fup(0x401000).mode_tsx(0).psbend().tnt("NT").fup(0x401005).tip_pgd());
+  EXPECT_EQ(r.lines(), (Lines{"block 401000-401000 x1 direct_call", "block 401010-401010 x1 cond_branch",
+                              "block 401012-401014 x3 near_ret", "async_disabled 401005"}));
+}
+
 TEST_P(FlowEngine, AnInterruptWhereTheWalkCannotComeIsADesync) {
   const PtBytes lost = psb_on(0x401000).tnt("N").fup(0x401040).tip(0x401020).tip(0x401013).tip_pgd();
   Decode r(PtBytes(lost).tip_pge(0x401022).fup(0x401023).tip_pgd());

@@ -76,6 +76,7 @@ TEST(Stretches, PlainOnesHoldOnlyBranchesPsbsAndTiming) {
   EXPECT_TRUE(plain(PtBytes().fup(0x401000).mtc(1).tip(0x1000).tnt("T").fup(0x1000).tip(0x401000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).raw({0x0d})));
   EXPECT_FALSE(plain(PtBytes().raw({0x1d}).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).psbend().tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).tnt("T").tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).append(psb_on(0x401000)).tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).pip(0x1000).tip(0x1000)));
