@@ -15,6 +15,7 @@ struct X86Insn {
   uint8_t length = 0;
   BlockEnd end = BlockEnd::none;
   uint64_t target = 0;  // of a direct branch
+  bool sets_cr3 = false;
 };
 
 /// bits: 16, 32 or 64. `bytes` start at ip; 15 are always enough.

@@ -175,7 +175,8 @@ CodeBlock BlockGraph::disassemble(uint64_t ip) const {
     b.target = i.target;
     if (i.end != BlockEnd::none) return b;
     at += i.length;
-    if (b.count == kMostInstructions) {
+    b.sets_cr3 = i.sets_cr3;
+    if (b.sets_cr3 || b.count == kMostInstructions) {
       b.target = at;
       return b;
     }

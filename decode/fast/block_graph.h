@@ -56,8 +56,9 @@ struct CodeBlock {
   uint16_t last = 0;     // offset of the last instruction from ip
   uint8_t length = 0;    // of the last instruction
   BlockEnd end = BlockEnd::none;
-  bool stops = false;  // no known code behind it
-  bool bad = false;    // it stops because the bytes behind it are no instruction (else: none are known)
+  bool stops : 1 = false;     // no known code behind it
+  bool bad : 1 = false;       // it stops because the bytes behind it are no instruction (else: none are known)
+  bool sets_cr3 : 1 = false;  // with its last instruction: where CR3 is filtered, tracing may turn off behind it
 
   uint64_t last_ip() const { return ip + last; }
   uint64_t behind() const { return ip + last + length; }

@@ -211,13 +211,16 @@ bool StretchWalk::run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<
   }
 }
 
-/// Goes on without trace up to and with the branch that leaves the trace, for `to` when that is known.
+/// Goes on without trace up to and with the branch that leaves the trace, for `to` when that is known: a place that is not
+/// traced, so the walk cannot come by there.
 bool StretchWalk::run_to_exit(uint64_t to, std::vector<uint32_t>& out) {
   CircleGuard guard;
   for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
     const CodeBlock& b = graph_->block(at);
+    uint64_t ignored;
+    if (to != 0 && graph_->instructions_before(at, to, &ignored)) return does_not_fit(at);
     const bool leaves_for = to != 0 && b.target == to && b.end != BlockEnd::none;
-    const bool may_leave = b.flows() || b.end == BlockEnd::cond_branch ? leaves_for : !b.stops;
+    const bool may_leave = b.sets_cr3 ? to == 0 : b.flows() || b.end == BlockEnd::cond_branch ? leaves_for : !b.stops;
     if (!may_leave && (!b.flows() || guard.is_circle(at))) return does_not_fit(at);
     ran_free(at, out);
     if (may_leave) return true;
