@@ -47,6 +47,7 @@ bool same(const Event& a, const Event& b) {
 struct Loss {
   uint32_t stretch = 0;
   uint64_t from = 0, to = 0;
+  GapCause cause = GapCause::none;
 };
 
 class Comparer {
@@ -70,8 +71,12 @@ class Comparer {
   void compare(uint32_t stretch) {
     std::optional<Event> before, f, l;
     std::optional<EngineDifference> found;
-    bool given_up = false;  // the engine that says no more of the stretch says next that something is lost
-    uint64_t behind = 0;    // events behind the difference
+    bool given_up = false;          // the engine that says no more of the stretch says next that something is lost
+    uint64_t behind = 0;            // events behind the difference
+    uint64_t begin = last_offset_;  // of the stretch, or of nothing before it
+    for (const Side* side : {&fast_, &libipt_})
+      if (const FlowEvent* e = side->peek(); e && e->stretch == stretch && e->event.kind == EventKind::enabled)
+        begin = e->event.offset;
     for (;;) {
       if (!f) f = take(fast_, stretch);
       if (!l) l = take(libipt_, stretch);
@@ -99,7 +104,9 @@ class Comparer {
       l.reset();
     }
     ++result_.stretches;
-    const bool hidden = found && (given_up || is_beside_loss(stretch, found->offset));
+    const auto lost_at = [&](const std::optional<Event>& e) { return e && is_beside_loss(stretch, e->offset); };
+    const bool hidden =
+        found && (given_up || lost_at(found->fast) || lost_at(found->libipt) || is_behind_damage(begin, found->offset));
     std::erase_if(losses_, [&](const Loss& l) {
       return (l.stretch <= stretch || l.stretch == kNoStretch) && l.to < last_offset_;
     });
@@ -119,7 +126,7 @@ class Comparer {
   const FlowEvent* next_told(Side& side) {
     for (const FlowEvent* e = side.peek(); e; e = side.peek()) {
       if (is_loss(e->event))
-        losses_.push_back({e->stretch, e->event.offset, e->event.offset + e->event.count});
+        losses_.push_back({e->stretch, e->event.offset, e->event.offset + e->event.count, e->event.cause});
       else if (e->stretch != kNoStretch)
         return e;
       side.pop();
@@ -140,6 +147,12 @@ class Comparer {
   bool is_beside_loss(uint32_t stretch, uint64_t offset) const {
     return std::any_of(losses_.begin(), losses_.end(),
                        [&](const Loss& l) { return l.stretch == stretch || (l.from <= offset && offset <= l.to); });
+  }
+
+  /// Damage that may reach over the beginning of the stretch, which has no event of its own when tracing was on already.
+  bool is_behind_damage(uint64_t begin, uint64_t offset) const {
+    return std::any_of(losses_.begin(), losses_.end(),
+                       [&](const Loss& l) { return l.cause == GapCause::desync && l.to > begin && l.from <= offset; });
   }
 
   /// Where one engine cuts a run of instructions in two is up to it.

@@ -197,6 +197,32 @@ TEST(EngineCompare, AGapSomewhereElseHidesNothing) {
   }
 }
 
+TEST(EngineCompare, DamageThatReachesOverTheBeginningHidesTheStretch) {
+  for (const bool begins_by_event : {true, false}) {
+    SCOPED_TRACE(begins_by_event);
+    Flow real = real_flow();
+    const auto enabled = real.begin() + kStretch * kPerStretch;
+    const uint64_t begin = enabled->event.offset;
+    if (!begins_by_event) real.erase(enabled);
+    Flow changed = real;
+    ++changed[kAt].event.ip;
+    changed.insert(changed.begin() + kStretch * kPerStretch, gap(kNoStretch, begin - 2, 3));
+    EXPECT_EQ(compare(changed, real).different, 0u);
+    EXPECT_EQ(compare(real, changed).beside_gaps, 1u);
+  }
+}
+
+TEST(EngineCompare, AGapAtEitherEventHidesTheirDifference) {
+  Flow changed = real_flow();
+  FlowEvent& other = changed[kAt];
+  other.event.offset += 1;
+  ++other.event.ip;
+  const uint64_t at = other.event.offset;
+  changed.insert(changed.begin() + kAt, gap(kNoStretch, at, 0));
+  EXPECT_EQ(compare(changed, real_flow()).different, 0u);
+  EXPECT_EQ(compare(real_flow(), changed).different, 0u);
+}
+
 TEST(EngineCompare, WhatLiesInNoStretchIsNotCompared) {
   FlowEvent paging;
   paging.stretch = kNoStretch;
