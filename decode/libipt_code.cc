@@ -42,9 +42,9 @@ IptCode::~IptCode() {
   if (sections_) pt_iscache_free(sections_);
 }
 
-int IptCode::section_id(const CodeSection& section) {
+int IptCode::section_id(const CodeSection& section, int bits) {
   if (!sections_ || section.content == 0 || section.bytes.bytes.empty()) return -pte_invalid;
-  const ContentKey content{section.content, section.content_offset, section.bytes.bytes.size()};
+  const ContentKey content{section.content, section.content_offset, section.bytes.bytes.size(), bits};
   const auto key = std::pair(content, section.address.value());
   if (const auto it = ids_.find(key); it != ids_.end()) return it->second;
   auto file = files_.find(content);
@@ -58,9 +58,9 @@ int IptCode::section_id(const CodeSection& section) {
   return id;
 }
 
-std::shared_ptr<pt_image> IptCode::image_of(const std::shared_ptr<const CodeImage>& code) {
+std::shared_ptr<pt_image> IptCode::image_of(const std::shared_ptr<const CodeImage>& code, int bits) {
   for (auto it = recent_.begin(); it != recent_.end(); ++it) {
-    if (it->code == code) {
+    if (it->code == code && it->bits == bits) {
       recent_.splice(recent_.begin(), recent_, it);
       return recent_.front().image;
     }
@@ -70,13 +70,13 @@ std::shared_ptr<pt_image> IptCode::image_of(const std::shared_ptr<const CodeImag
   // The callback reads `code`, so the image keeps it alive.
   std::shared_ptr<pt_image> image(raw, [code](pt_image* i) { pt_image_free(i); });
   for (const CodeSection& section : code->sections()) {
-    const int id = section_id(section);
+    const int id = section_id(section, bits);
     // A section that libipt does not take is left to the callback.
     if (id > 0) (void)pt_image_add_cached(raw, sections_, id, nullptr);
   }
   pt_image_set_callback(raw, read_code, const_cast<CodeImage*>(code.get()));
   if (recent_.size() == kImages) recent_.pop_back();
-  recent_.push_front({code, image});
+  recent_.push_front({code, bits, image});
   return image;
 }
 

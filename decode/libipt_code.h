@@ -26,9 +26,10 @@ class IptCode {
   IptCode(const IptCode&) = delete;
   IptCode& operator=(const IptCode&) = delete;
 
-  /// The libipt image with this code; nullptr when memory ran out. Sections that cannot be made into files (no memfd,
+  /// The libipt image with this code for a mode of execution (16, 32 or 64 bits): what libipt remembers of a section it
+  /// uses in all modes. nullptr when memory ran out. Sections that cannot be made into files (no memfd,
   /// no descriptors) are read through a callback: slower, the same result.
-  std::shared_ptr<struct pt_image> image_of(const std::shared_ptr<const CodeImage>& code);
+  std::shared_ptr<struct pt_image> image_of(const std::shared_ptr<const CodeImage>& code, int bits);
 
  private:
   static constexpr size_t kImages = 64;
@@ -36,12 +37,13 @@ class IptCode {
 
   struct Entry {
     std::shared_ptr<const CodeImage> code;  // held: its address must not be reused for other code
+    int bits;
     std::shared_ptr<struct pt_image> image;
   };
-  using ContentKey = std::tuple<uint64_t, uint64_t, size_t>;  // content, offset, size
+  using ContentKey = std::tuple<uint64_t, uint64_t, size_t, int>;  // content, offset, size; mode
 
   /// libipt's id of the section, or a negative number.
-  int section_id(const CodeSection& section);
+  int section_id(const CodeSection& section, int bits);
 
   struct pt_image_section_cache* sections_ = nullptr;
   std::map<ContentKey, Fd> files_;

@@ -43,7 +43,6 @@ class LibiptEngine final : public FlowDecoder {
       begin = cut;
     }
     if (trace_.bytes.size() > begin) ranges_.push_back({begin, trace_.bytes.size()});
-    call_kinds_.resize(kCallKinds);
   }
 
   size_t next(std::span<Event> out) override {
@@ -75,6 +74,9 @@ class LibiptEngine final : public FlowDecoder {
     const size_t left = std::exchange(range_, 0);
     start_ = 0;
     gap_ = 0;
+    unaccounted_ = 0;
+    damage_ = 0;
+    lost_to_ = 0;
     for (size_t i = ranges_.size(); i-- > 0;) {
       const Range& r = ranges_[i];
       if (r.begin > offset) continue;
@@ -83,6 +85,8 @@ class LibiptEngine final : public FlowDecoder {
       range_ = i;
       start_ = r.begin + *psb;
       while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < start_) ++gap_;
+      unaccounted_ = trace_.first_stretch_from(start_);
+      damage_ = gap_;
       break;
     }
     if (range_ != left) copy_.clear();
@@ -98,6 +102,14 @@ class LibiptEngine final : public FlowDecoder {
     BlockEnd end = BlockEnd::none;
   };
   static constexpr size_t kCallKinds = 1 << 12;
+  struct Run {
+    uint64_t ip = 0, end_ip = 0;
+    const CodeImage* code = nullptr;
+    uint32_t count = 0;
+  };
+  static constexpr size_t kRuns = 1 << 10;
+  static constexpr uint64_t kMaxInsn = 15;   // bytes
+  static constexpr uint32_t kNotTold = ~0u;  // in pt_event::lost_mtc: libipt wrote no event
 
   // ---- the machine: each step makes some progress and leaves zero or more events in ready_
   void step() {
@@ -146,6 +158,7 @@ class LibiptEngine final : public FlowDecoder {
 
   void end_range() {
     leave_stretch();
+    account_for_before(trace_.first_stretch_from(ranges_[range_].end));
     emit_packet_gaps(ranges_[range_].end);
     decoder_.reset();
     copy_.clear();
@@ -195,7 +208,7 @@ class LibiptEngine final : public FlowDecoder {
       return;
     }
     // A PSB+ with a FUP says that tracing is on; libipt 2.0 makes no event of it.
-    if (!(status_ & pts_ip_suppressed)) enter_stretch(0, true);
+    if (!(status_ & pts_ip_suppressed)) enter_stretch(0, StretchStart::resync);
   }
 
   /// Continues where stretch s begins, which need not be at a PSB: libipt can only start at one, so a copy of the trace
@@ -246,7 +259,7 @@ class LibiptEngine final : public FlowDecoder {
     emit_packet_gaps(st.begin);
     if (status_ < 0) return false;
     resumed_ = s;
-    if (!turned_on) enter_stretch(st.begin_ip, true);
+    if (!turned_on) enter_stretch(st.begin_ip, StretchStart::resync);
     return true;
   }
 
@@ -288,20 +301,27 @@ class LibiptEngine final : public FlowDecoder {
 
   /// libipt says that tracing is on at ip: by a packet before position(), or by the PSB+ it was synchronised at.
   /// False when the code is not known; the decoder then stands at the next stretch whose code is.
-  bool enter_stretch(uint64_t ip, bool by_sync) {
+  bool enter_stretch(uint64_t ip, StretchStart how) {
     const auto& all = trace_.map.stretches;
     size_t s = kNone;
     if (resumed_ != kNone) {
       s = std::exchange(resumed_, kNone);
-    } else if (by_sync) {
+    } else if (how == StretchStart::resync) {
       const size_t before = trace_.stretch_at(sync_);
       if (before < all.size() && sync_ < all[before].end) s = before;
       const size_t after = before < all.size() ? before + 1 : 0;
-      if (s == kNone && after < all.size() && all[after].sync == sync_ && all[after].start == StretchStart::resync)
+      if (s == kNone && after < all.size() && all[after].sync == sync_ && all[after].start != StretchStart::enabled)
         s = after;
     } else {
-      const size_t last = position() == 0 ? all.size() : trace_.stretch_at(position() - 1);
-      if (last < all.size() && (all[last].begin_ip == ip || position() <= all[last].end)) s = last;
+      // libipt may have read over the next TIP.PGE already, or stand before this one.
+      size_t next = next_to_enter();
+      const auto is_it = [&](const Stretch& st) { return st.start == how && st.begin_ip == ip; };
+      while (next < all.size() && all[next].begin <= position() && !is_it(all[next])) ++next;
+      if (next < all.size() && all[next].begin <= position()) s = next;
+    }
+    if (s != kNone) {
+      account_for_before(s);
+      unaccounted_ = std::max(unaccounted_, s + 1);
     }
     stretch_ = s;
     const uint64_t offset = s == kNone ? position() : all[s].begin;
@@ -310,12 +330,47 @@ class LibiptEngine final : public FlowDecoder {
       skip_unattributed(offset);
       return false;
     }
-    if (code != code_) {
-      image_ = code_cache_->image_of(code);
-      code_ = std::move(code);
-      pt_blk_set_image(decoder_.get(), image_.get());
-    }
+    use(std::move(code), s == kNone ? 0 : all[s].bits);
     return true;
+  }
+
+  size_t next_to_enter() const { return std::max(unaccounted_, trace_.first_stretch_from(lost_to_)); }
+
+  void prepare() {
+    const size_t before = trace_.stretch_at(position()), next = next_to_enter();
+    const auto& all = trace_.map.stretches;
+    if (next >= all.size()) return;
+    const Stretch& st = all[before < all.size() ? std::max(before, next) : next];
+    if (auto code = images_.image_at(st.begin, Ip(st.begin_ip))) use(std::move(code), st.bits);
+  }
+
+  /// bits: 0 when nothing says.
+  void use(std::shared_ptr<const CodeImage> code, int bits) {
+    if (bits == 0) bits = bits_of(mode_);
+    if (code == code_ && bits == image_bits_) return;
+    image_ = code_cache_->image_of(code, bits);
+    image_bits_ = bits;
+    code_ = std::move(code);
+    pt_blk_set_image(decoder_.get(), image_.get());
+  }
+
+  /// Of a stretch that libipt passed over without a word nothing is known; damage between stretches it need not notice.
+  void account_for_before(size_t s) {
+    const auto& all = trace_.map.stretches;
+    const auto& gaps = trace_.map.gaps;
+    const auto damage_before = [&](uint64_t offset) {
+      for (; damage_ < gaps.size() && gaps[damage_].offset < offset; ++damage_) {
+        const Event& g = gaps[damage_];
+        if (g.cause == GapCause::desync && g.offset + g.count > lost_to_)
+          gap(g.cause, std::max(g.offset, lost_to_), g.offset + g.count, 0);
+      }
+    };
+    for (; unaccounted_ < s; ++unaccounted_) {
+      const Stretch& st = all[unaccounted_];
+      damage_before(st.begin);
+      if (st.begin >= lost_to_) gap(GapCause::desync, st.begin, st.end, st.begin_ip);
+    }
+    damage_before(s < all.size() ? all[s].begin : ranges_[range_].end);
   }
 
   void skip_unattributed(uint64_t offset) {
@@ -359,23 +414,31 @@ class LibiptEngine final : public FlowDecoder {
 
   // ---- what libipt says
   void take_event() {
+    // libipt looks at the code behind a TIP.PGE while it tells of it.
+    if (stretch_ == kNone) prepare();
     pt_event ev;
+    ev.lost_mtc = kNotTold;
     const int status = pt_blk_event(decoder_.get(), &ev, sizeof ev);
     sample_position();
-    if (status < 0) {
-      fail(status, 0);
-      return;
-    }
-    status_ = status;
+    // An error may be that of what follows the event.
+    if (status >= 0) status_ = status;
+    if (ev.lost_mtc != kNotTold && !tell(ev)) return;
+    if (status < 0) fail(status, 0);
+  }
+
+  /// False when the decoder was moved elsewhere.
+  bool tell(const pt_event& ev) {
     circle_.reset();
     last_block_ = {};
     const auto& all = trace_.map.stretches;
-    const bool just_enabled = std::exchange(just_enabled_, ev.type == ptev_enabled);
+    const bool just_enabled = just_enabled_;
+    just_enabled_ = ev.type == ptev_enabled || (just_enabled && ev.type == ptev_exec_mode);
     Event e;
     switch (ev.type) {
       case ptev_enabled: {
-        if (ev.status_update) return;  // known since the synchronisation
-        if (!enter_stretch(ev.variant.enabled.ip, false)) return;
+        if (ev.status_update) return true;  // known since the synchronisation
+        if (!enter_stretch(ev.variant.enabled.ip, StretchStart::enabled)) return false;
+        if (stretch_ == kNone) return true;  // packets say that tracing is off: no block will be told
         e.kind = EventKind::enabled;
         e.ip = ev.variant.enabled.ip;
         break;
@@ -383,7 +446,7 @@ class LibiptEngine final : public FlowDecoder {
       case ptev_disabled:
         if (ev.status_update) {
           leave_stretch();
-          return;
+          return true;
         }
         e.kind = EventKind::disabled;
         if (!ev.ip_suppressed) e.to = ev.variant.disabled.ip;
@@ -399,24 +462,24 @@ class LibiptEngine final : public FlowDecoder {
         if (!ev.ip_suppressed) e.to = ev.variant.async_branch.to;
         break;
       case ptev_overflow:
-        overflow(ev);
-        return;
+        return overflow(ev);
       case ptev_paging:
       case ptev_async_paging:
-        if (ev.status_update) return;
+        if (ev.status_update) return true;
         e.kind = EventKind::paging;
         e.to = ev.type == ptev_paging ? ev.variant.paging.cr3 : ev.variant.async_paging.cr3;
         break;
       case ptev_exec_mode: {
         const pt_exec_mode before = std::exchange(mode_, ev.variant.exec_mode.mode);
-        if (ev.status_update || before == mode_ || before == ptem_unknown || just_enabled) return;
+        if (code_) use(code_, bits_of(mode_));
+        if (ev.status_update || before == mode_ || before == ptem_unknown || just_enabled) return true;
         e.kind = EventKind::exec_mode;
         e.count = static_cast<uint32_t>(bits_of(mode_));
         if (!ev.ip_suppressed) e.ip = ev.variant.exec_mode.ip;
         break;
       }
       case ptev_tsx:
-        if (ev.status_update) return;
+        if (ev.status_update) return true;
         e.kind = EventKind::tsx;
         e.count = ev.variant.tsx.speculative | ev.variant.tsx.aborted << 1;
         if (!ev.ip_suppressed) e.ip = ev.variant.tsx.ip;
@@ -430,24 +493,29 @@ class LibiptEngine final : public FlowDecoder {
         if (!ev.ip_suppressed) e.ip = ev.variant.ptwrite.ip;
         break;
       default:
-        return;  // power, VMCS and maintenance events are not part of a flow
+        return true;  // power, VMCS and maintenance events are not part of a flow
     }
+    if (stretch_ == kNone && e.kind != EventKind::enabled) return true;  // a PIP while tracing is off, for one
+    const bool ends = e.kind == EventKind::disabled || e.kind == EventKind::async_disabled;
     place(e);
     if (stretch_ != kNone) {
       const Stretch& st = all[stretch_];
       if (e.kind == EventKind::enabled) {
         e.offset = st.begin;
         e.time = st.begin_time;
-      } else if (e.kind == EventKind::disabled || e.kind == EventKind::async_disabled) {
+      } else if (ends) {
         e.offset = st.end;
         e.time = st.end_time;
       }
     }
     emit(e);
-    if (e.kind == EventKind::disabled || e.kind == EventKind::async_disabled) leave_stretch();
+    if (!ends) return true;
+    if (stretch_ != kNone && all[stretch_].stopped) emit(stopped_event(all[stretch_]));
+    leave_stretch();
+    return true;
   }
 
-  void overflow(const pt_event& ev) {
+  bool overflow(const pt_event& ev) {
     const bool resolved_on = !ev.ip_suppressed;
     // The packets of the OVF and of what resolves it are the packet scan's gap; it starts where the last stretch ended.
     Event e;
@@ -464,14 +532,20 @@ class LibiptEngine final : public FlowDecoder {
     if (resolved_on) {
       g.time.latest = std::max(g.time.latest, times_.window(samples_[1], position()).latest);
       emit(g);
-      (void)enter_stretch(ev.variant.overflow.ip, false);
-    } else {
-      const size_t after = trace_.stretch_at(e.offset);
-      const size_t next = after < trace_.map.stretches.size() ? after + 1 : 0;
-      if (next < trace_.map.stretches.size())
-        g.time.latest = std::max(g.time.latest, trace_.map.stretches[next].begin_time.earliest);
-      emit(g);
+      return enter_stretch(ev.variant.overflow.ip, StretchStart::overflow);
     }
+    const size_t after = trace_.stretch_at(e.offset);
+    const size_t next = after < trace_.map.stretches.size() ? after + 1 : 0;
+    if (next < trace_.map.stretches.size())
+      g.time.latest = std::max(g.time.latest, trace_.map.stretches[next].begin_time.earliest);
+    emit(g);
+    // It does not look for the FUP into a PSB+ behind the OVF.
+    if (next < trace_.map.stretches.size() && trace_.map.stretches[next].start == StretchStart::overflow &&
+        trace_.map.stretches[next].sync > e.offset) {
+      sync_later(trace_.map.stretches[next].sync);
+      return false;
+    }
+    return true;
   }
 
   void take_block() {
@@ -503,6 +577,10 @@ class LibiptEngine final : public FlowDecoder {
       e.ip = b.ip;
       e.last_ip = b.end_ip;
       place(e);
+      if (!goes_on(b) || (!is_one_run(b) && !split(e, bits_of(b.mode)))) {
+        fail(-pte_bad_insn, e.ip);
+        return;
+      }
       go_on_from(held_, e);
       if (e.end == BlockEnd::none && status >= 0)
         held_ = e;
@@ -523,6 +601,53 @@ class LibiptEngine final : public FlowDecoder {
       return;
     }
     status_ = status;
+  }
+
+  /// A block that ended nowhere must go on right behind.
+  bool goes_on(const pt_block& b) const {
+    return !held_ || (b.ip > held_->last_ip && b.ip - held_->last_ip <= kMaxInsn);
+  }
+
+  /// On its way to some events libipt runs over direct jumps and calls, and elsewhere over bytes that are no instruction.
+  /// Each block is looked at once.
+  bool is_one_run(const pt_block& b) {
+    if (b.ninsn < 2 || !code_) return true;
+    runs_.resize(kRuns);
+    Run& run = runs_[(b.ip ^ b.ip >> 10 ^ b.end_ip << 3) % kRuns];
+    if (run.ip == b.ip && run.end_ip == b.end_ip && run.count == b.ninsn && run.code == code_.get()) return true;
+    uint64_t at = b.ip;
+    for (uint32_t n = 1; n < b.ninsn; ++n) {
+      const X86Insn i = decode_x86(*code_, Ip(at), bits_of(b.mode));
+      if (i.length == 0 || i.end == BlockEnd::direct_jump || i.end == BlockEnd::direct_call) return false;
+      at += i.length;
+    }
+    if (at != b.end_ip) return false;
+    run = {b.ip, b.end_ip, code_.get(), b.ninsn};
+    return true;
+  }
+
+  /// Tells what ran up to the last direct jump or call inside; the block becomes what comes behind it. False when the code
+  /// does not lead to the block's end.
+  bool split(Event& block, int bits) {
+    uint64_t at = block.ip;
+    for (uint32_t n = 1; n < block.count; ++n) {
+      const X86Insn i = decode_x86(*code_, Ip(at), bits);
+      if (i.length == 0) return false;
+      if (i.end != BlockEnd::direct_jump && i.end != BlockEnd::direct_call) {
+        at += i.length;
+        continue;
+      }
+      Event piece = block;
+      piece.end = i.end;
+      piece.count = n;
+      piece.last_ip = at;
+      go_on_from(held_, piece);
+      emit(piece);
+      block.ip = at = i.target;
+      block.count -= n;
+      n = 0;
+    }
+    return at == block.last_ip;
   }
 
   /// A TIP may come without an IP; libipt 2.0.5 then says so for code that it meets for the first time, but runs the branch
@@ -549,19 +674,20 @@ class LibiptEngine final : public FlowDecoder {
         return BlockEnd::near_ret;
       case ptic_cond_jump:
         return BlockEnd::cond_branch;
-      case ptic_far_call:
-      case ptic_far_return:
-      case ptic_far_jump:
-        return BlockEnd::far_transfer;
       case ptic_other:
       case ptic_ptwrite:
         return BlockEnd::none;
+      case ptic_far_call:
+      case ptic_far_return:
+      case ptic_far_jump:
       case ptic_call:
       case ptic_jump:
       case ptic_error:
         break;
     }
-    // libipt does not say whether a jump or call is direct; each one is looked at once.
+    // libipt does not say whether a jump or call is direct, takes some bytes for a far one that are no instruction, and
+    // knows nothing of what it remembers from other walks: each one is looked at once.
+    call_kinds_.resize(kCallKinds);
     CallKind& k = call_kinds_[(b.end_ip ^ b.end_ip >> 12) % kCallKinds];
     if (k.ip != b.end_ip || k.code != code_.get()) {
       k.ip = b.end_ip;
@@ -605,6 +731,7 @@ class LibiptEngine final : public FlowDecoder {
                                                           : GapCause::desync;
     const auto& all = trace_.map.stretches;
     uint64_t at = position();
+    if (stretch_ == kNone) account_for_before(trace_.first_stretch_from(at));
     const uint64_t psb = find_psb(std::max(at, sync_ + 1));
     if (resync_ == Resync::earliest) {
       size_t s = at == 0 ? 0 : trace_.stretch_at(at - 1) + 1;
@@ -633,9 +760,9 @@ class LibiptEngine final : public FlowDecoder {
     e.kind = EventKind::gap;
     e.cause = cause;
     e.ip = ip;
-    e.count = saturate(to > from ? to - from : 0);
     place(e);
     if (stretch_ == kNone) e.offset = from;
+    e.count = saturate(to > e.offset ? to - e.offset : 0);
     e.time.latest = std::max(e.time.latest, trace_.times.window(from, std::max(from, to)).latest);
     emit(e);
   }
@@ -659,6 +786,7 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   void emit(Event e) {
+    if (e.kind == EventKind::gap) lost_to_ = std::max(lost_to_, e.offset + e.count);
     times_.bound(e);
     ready_.push_back(e);
   }
@@ -688,9 +816,14 @@ class LibiptEngine final : public FlowDecoder {
   size_t stretch_ = kNone;             // where the flow is
   size_t resumed_ = kNone;             // where sync_at_stretch() went, until libipt says so
   size_t gap_ = 0;                     // next of map.gaps
+  size_t unaccounted_ = 0;             // the first stretch behind the one that was entered last
+  size_t damage_ = 0;                  // next of map.gaps that libipt may not notice
+  uint64_t lost_to_ = 0;               // gaps were told up to here
   std::shared_ptr<const CodeImage> code_;
   std::shared_ptr<pt_image> image_;
-  std::vector<CallKind> call_kinds_;
+  int image_bits_ = 0;
+  std::vector<CallKind> call_kinds_;  // both from their first use on: most of what setting up would cost
+  std::vector<Run> runs_;
   CircleGuard circle_;
   Event last_block_;           // while nothing but blocks came since
   std::optional<Event> held_;  // a block that ended nowhere, as far as libipt went
@@ -735,6 +868,13 @@ size_t PtTrace::stretch_at(uint64_t offset) const {
   const auto it =
       std::upper_bound(s.begin(), s.end(), offset, [](uint64_t o, const Stretch& st) { return o < st.begin; });
   return it == s.begin() ? s.size() : static_cast<size_t>(it - s.begin()) - 1;
+}
+
+size_t PtTrace::first_stretch_from(uint64_t offset) const {
+  const auto& s = map.stretches;
+  const auto it =
+      std::lower_bound(s.begin(), s.end(), offset, [](const Stretch& st, uint64_t o) { return st.begin < o; });
+  return static_cast<size_t>(it - s.begin());
 }
 
 Result<std::unique_ptr<FlowDecoder>> make_libipt_decoder(const PtTrace& trace, const DecodeConfig& config,

@@ -29,6 +29,8 @@ struct PtTrace {
                       std::span<const uint64_t> holes = {});
   /// The last stretch that begins at or before offset; stretches.size() when there is none.
   size_t stretch_at(uint64_t offset) const;
+  /// The first stretch that begins at offset or behind it; stretches.size() when there is none.
+  size_t first_stretch_from(uint64_t offset) const;
 };
 
 /// A FlowDecoder over trace. All arguments are borrowed but for code, which is shared. Errors: unsupported when libipt

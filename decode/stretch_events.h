@@ -33,6 +33,15 @@ inline bool begins_stretch(const Event& e) {
   return e.kind == EventKind::enabled || (e.kind == EventKind::gap && e.cause == GapCause::unattributed);
 }
 
+/// The TraceStop behind a stretch.
+inline Event stopped_event(const Stretch& stretch) {
+  Event e;
+  e.kind = EventKind::stopped;
+  e.offset = stretch.end;
+  e.time = stretch.end_time;
+  return e;
+}
+
 /// A block that ended nowhere goes on in this one: they are told as one.
 inline void go_on_from(std::optional<Event>& held, Event& block) {
   if (!held) return;

@@ -46,6 +46,9 @@ class Scanner {
     const uint64_t ip = expand_ip(last_ip_, p);
     if (p.kind == Kind::mode_exec) mode_exec(p);
     if (state_ == State::on && !is_plain(p)) open_.plain = false;
+    const bool is_state =
+        p.kind == Kind::mode_exec || p.kind == Kind::mode_tsx || p.kind == Kind::pip || p.kind == Kind::vmcs;
+    if (overflowed_ && !in_psb_ && is_state) unclear_fup_ = true;
     switch (p.kind) {
       case Kind::psb:
         begin_psb(p.offset);
@@ -75,8 +78,14 @@ class Scanner {
       case Kind::bep:
         next_fup_is_bound_ = p.detail != 0;
         break;
+      case Kind::mwait:
+        next_fup_is_bound_ = true;
+        break;
       case Kind::trig:
         next_fup_is_bound_ = p.payload & 0x80;
+        break;
+      case Kind::trace_stop:
+        if (std::exchange(may_be_stop_, false)) map_.stretches.back().stopped = true;
         break;
       case Kind::mode_tsx:  // an abort's FUP is an asynchronous event's; that of begin and commit only gives the place
         if (!in_psb_) next_fup_is_bound_ = !(p.payload & 2);
@@ -92,6 +101,7 @@ class Scanner {
   void lost(const LostRange& range) {
     using Why = LostRange::Why;
     close_gap(range.from);
+    may_be_stop_ = false;
     const bool truncated = range.why == Why::truncated;
     turn_off(range.from, truncated ? StretchEnd::end : range.why == Why::cut ? StretchEnd::cut : StretchEnd::desync);
     const GapCause cause = truncated               ? GapCause::cut
@@ -141,7 +151,7 @@ class Scanner {
       case Kind::vmcs:
         return in_psb_;
       case Kind::fup:
-        return p.has_ip() && !async_;
+        return p.has_ip() && !async_ && !(in_psb_ && psb_says_on_);  // a PSB+ has one
       case Kind::psb:
       case Kind::psbend:
         return !async_;
@@ -167,6 +177,7 @@ class Scanner {
   }
 
   void begin_psb(uint64_t offset) {
+    may_be_stop_ = false;
     sync_ = psb_ = offset;
     map_.psbs.push_back(offset);
     in_psb_ = true;
@@ -218,6 +229,7 @@ class Scanner {
     s.end_to = p.has_ip() ? ip : 0;
     s.end_ip = async_ ? async_ip_ : 0;
     turn_off(p.offset, async_ ? StretchEnd::async_disabled : StretchEnd::disabled);
+    may_be_stop_ = true;
     forget_fup();
   }
 
@@ -231,6 +243,7 @@ class Scanner {
   }
 
   void overflow(uint64_t offset) {
+    may_be_stop_ = false;
     turn_off(offset, StretchEnd::overflow);
     close_gap(offset);
     open_gap(GapCause::pt_overflow, offset);
@@ -252,6 +265,7 @@ class Scanner {
       add_gap(GapCause::desync, offset, offset);
     }
     close_gap(offset);
+    may_be_stop_ = false;
     open_ = Stretch{};
     open_.begin = offset;
     open_.sync = sync_;
@@ -261,6 +275,7 @@ class Scanner {
     state_ = State::on;
     overflowed_ = false;
     forget_fup();
+    open_.plain = !std::exchange(unclear_fup_, false);
   }
 
   void turn_off(uint64_t offset, StretchEnd how) {
@@ -289,7 +304,10 @@ class Scanner {
     map_.gaps.push_back(gap);
     gap_ends_.push_back(to);
   }
-  void forget_fup() { async_ = next_fup_is_bound_ = false; }
+  void forget_fup() {
+    unclear_fup_ |= next_fup_is_bound_;
+    async_ = next_fup_is_bound_ = false;
+  }
 
   const uint64_t size_;
   StretchMap map_;  // times come at the end
@@ -305,7 +323,9 @@ class Scanner {
   bool overflowed_ = false;  // an OVF that nothing has resolved yet
   bool async_ = false;       // a FUP that a TIP.PGD may follow
   uint64_t async_ip_ = 0;
-  bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, BEP, TRIG or MODE.TSX before it
+  bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, MWAIT, BEP, TRIG or MODE.TSX before it
+  bool unclear_fup_ = false;  // whose the next one is: such a packet's did not come, or the OVF's should have come
+  bool may_be_stop_ = false;  // a TraceStop would be of the last stretch
   bool gap_open_ = false;
   GapCause gap_cause_ = GapCause::none;
   uint64_t gap_from_ = 0;

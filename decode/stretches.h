@@ -46,6 +46,7 @@ struct Stretch {
   // execution, and timing.
   bool plain = true;
   uint8_t bits = 0;        // 64, 32 or 16, as the last MODE.Exec before begin said; 0: none did
+  bool stopped = false;    // a TraceStop follows its TIP.PGD
   TscInterval begin_time;  // of the packet at begin
   TscInterval end_time;    // of the packet at end, or of what would come there
 };

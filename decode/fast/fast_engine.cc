@@ -104,6 +104,7 @@ class FastEngine final : public FastDecoder {
     times_.forget_order();
     between_previous_ = kNowhere;
     last_event_.reset();
+    lost_to_ = 0;
     unknown_stack();
     last_psb_failed_ = seekable_from_ = 0;
     const uint64_t psb = last_psb(trace_.bytes, offset).value_or(0);
@@ -327,6 +328,7 @@ class FastEngine final : public FastDecoder {
     if (!fits) return get_stuck();
     if (st.how == StretchEnd::async_disabled) end_event(EventKind::async_disabled, st.end_ip, st.end_to);
     if (st.how == StretchEnd::disabled) end_event(EventKind::disabled, 0, st.end_to);
+    if (st.stopped) emit(stopped_event(st));
     next_stretch();
   }
 
@@ -425,6 +427,15 @@ class FastEngine final : public FastDecoder {
     state_ = State::libipt;
   }
 
+  /// What was read on the way to the stretch is not told, but for what a gap hides of it.
+  static bool keep_behind(uint64_t from, Event& e) {
+    if (e.offset >= from) return true;
+    if (e.kind != EventKind::gap || e.offset + e.count <= from) return false;
+    e.count -= static_cast<uint32_t>(from - e.offset);
+    e.offset = from;
+    return true;
+  }
+
   void forward_libipt() {
     for (;;) {
       if (!last_event_) {
@@ -433,14 +444,18 @@ class FastEngine final : public FastDecoder {
         last_event_ = e;
       }
       if (last_event_->offset >= libipt_until_) break;
-      if (last_event_->offset >= libipt_from_) {
+      if (keep_behind(libipt_from_, *last_event_)) {
         emit(*last_event_);
         last_event_.reset();
         return;
       }
       last_event_.reset();
     }
-    while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < libipt_until_) ++gap_;
+    // The damage in front of the next stretch is not libipt's any more.
+    for (; gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < libipt_until_; ++gap_) {
+      const Event& g = trace_.map.gaps[gap_];
+      if (g.cause == GapCause::desync && g.offset >= all_[s_ - 1].end && g.offset + g.count > lost_to_) emit(g);
+    }
     state_ = State::between;
   }
 
@@ -548,6 +563,7 @@ class FastEngine final : public FastDecoder {
   }
 
   void emit(Event e) {
+    if (e.kind == EventKind::gap) lost_to_ = std::max(lost_to_, e.offset + e.count);
     between_previous_ = kNowhere;  // times go on from here
     release_held();
     times_.bound(e);
@@ -584,6 +600,7 @@ class FastEngine final : public FastDecoder {
 
   uint64_t libipt_from_ = 0, libipt_until_ = 0;
   uint64_t seekable_from_ = 0;
+  uint64_t lost_to_ = 0;             // gaps were told up to here
   std::optional<Event> last_event_;  // of libipt's, not handed out
 
   uint64_t previous_ = 0;                                           // the packet that was used last

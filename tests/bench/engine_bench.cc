@@ -284,7 +284,7 @@ void add(const std::string& name, const Input& in) {
         state.PauseTiming();
         code = std::make_unique<IptCode>();
         for (const auto& image : in.images)
-          if (image) code->image_of(image);
+          if (image) code->image_of(image, 64);
         state.ResumeTiming();
       }
       t = libipt_all(in, *code, with_time);

@@ -133,7 +133,7 @@ void bare_libipt(benchmark::State& state, const Input& in) {
   at.stream = in.stream;
   const auto code = (*host)->image_of(at);
   IptCode cache;
-  const auto image = cache.image_of(code);
+  const auto image = cache.image_of(code, 64);
   const ByteSpan pt = in.pt();
   Counts c;
   for (auto _ : state) {

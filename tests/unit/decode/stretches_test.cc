@@ -392,5 +392,39 @@ TEST(StretchesCorpus, GapsAreTheDamageThatTheReadmesTellOf) {
   EXPECT_TRUE(gaps("perf-hello-asm").empty());
 }
 
+TEST(Stretches, ATraceStopIsOfTheStretchThatEndedLast) {
+  const StretchMap m = scan(psb_off().tip_pge(0x401000).tip_pgd().cyc(3).trace_stop().tip_pge(0x401000).tip_pgd());
+  ASSERT_EQ(m.stretches.size(), 2u);
+  EXPECT_TRUE(m.stretches[0].stopped);
+  EXPECT_FALSE(m.stretches[1].stopped);
+}
+
+TEST(Stretches, AFupBehindAnMwaitIsItsPlace) {
+  const StretchMap m = scan(psb_off().tip_pge(0x401000).raw({0x02, 0xc2}).le(0, 8).fup(0x401005).tip_pgd());
+  ASSERT_EQ(m.stretches.size(), 1u);
+  EXPECT_EQ(m.stretches[0].how, StretchEnd::disabled);
+}
+
+TEST(Stretches, WhoseFupItIsMustBeClearForAPlainStretch) {
+  const auto stretch = PtBytes().tip_pge(0x401000).fup(0x401005).tip_pgd();
+  for (const PtBytes& before : {PtBytes().raw({0x02, 0xc2}).le(0, 8), PtBytes().raw({0x02, 0xb2}).le(0, 8),
+                                PtBytes().raw({0x02, 0xe2}), PtBytes().mode_tsx(1)}) {
+    const StretchMap m = scan(psb_off().append(before).append(stretch).append(stretch));
+    ASSERT_EQ(m.stretches.size(), 2u);
+    EXPECT_FALSE(m.stretches[0].plain);
+    EXPECT_TRUE(m.stretches[1].plain);
+  }
+  for (const PtBytes& before : {PtBytes().mode_exec(), PtBytes().pip(0x1000), PtBytes().vmcs(0x1000)})
+    EXPECT_FALSE(scan(psb_off().tip_pge(0x401000).ovf().append(before).fup(0x401005).tip_pgd()).stretches[1].plain);
+  EXPECT_TRUE(scan(psb_off().tip_pge(0x401000).ovf().fup(0x401005).tip_pgd()).stretches[1].plain);
+}
+
+TEST(Stretches, APsbWithTwoFupsMakesItsStretchNotPlain) {
+  const auto twice = PtBytes().psb().mode_exec().fup(0x401000).fup(0x401000).psbend();
+  EXPECT_FALSE(scan(PtBytes(twice).tip_pgd()).stretches[0].plain);
+  EXPECT_FALSE(scan(psb_on(0x401000).append(twice).tip_pgd()).stretches[0].plain);
+  EXPECT_TRUE(scan(psb_on(0x401000).append(psb_on(0x401000)).tip_pgd()).stretches[0].plain);
+}
+
 }  // namespace
 }  // namespace hindcast::decode
