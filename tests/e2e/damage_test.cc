@@ -495,11 +495,6 @@ std::string one_case(const Base& base, const Damage& damage, Random& random, Don
   return judge(v, damage.promise, done, damage.file != nullptr, base.again(), path);
 }
 
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 class NeverSilentlyWrong : public ::testing::TestWithParam<size_t> {};
 
 /// HINDCAST_SEEDS=N and HINDCAST_FIRST_SEED=N set the seeds; HINDCAST_DAMAGE=NAME picks one damage; HINDCAST_KEEP=FOLDER

@@ -1,0 +1,206 @@
+// What both engines once told differently, or both wrongly: mostly streams with damage, made small.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "decode/code_image.h"
+#include "tests/support/engine_duel.h"
+#include "tests/support/tiny_host.h"
+#include "tests/support/tiny_program.h"
+
+namespace hindcast::decode {
+namespace {
+
+using test::PtBytes;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Lines = std::vector<std::string>;
+
+std::shared_ptr<const CodeImage> image_of(std::vector<uint8_t> code, uint64_t content = 1) {
+  const auto bytes = std::make_shared<std::vector<uint8_t>>(std::move(code));
+  return std::make_shared<SectionImage>(
+      std::vector<CodeSection>{{Ip(test::kTinyBase), {bytes, *bytes, {}}, content, 0}});
+}
+
+class EnginesAgree : public ::testing::Test {
+ public:
+  EnginesAgree() { duel.images = {image_of(test::tiny_program())}; }
+
+  /// What the fast engine tells, and libipt has to.
+  const std::vector<FlowEvent>& both(const PtBytes& pt) {
+    duel.bytes = pt.bytes();
+    test::DuelWorld world;
+    const test::DuelResult r = test::fight(duel, world);
+    EXPECT_FALSE(r.bad()) << test::report(duel, r, world);
+    EXPECT_EQ(r.compared.beside_gaps, 0u) << test::report(duel, r, world);
+    return events = test::events_of(duel, Engine::fast, world);
+  }
+  /// The same where damage may hide some of it.
+  Lines either(const PtBytes& pt, Engine engine) {
+    duel.bytes = pt.bytes();
+    test::DuelWorld world;
+    const test::DuelResult r = test::fight(duel, world);
+    EXPECT_FALSE(r.bad()) << test::report(duel, r, world);
+    events = test::events_of(duel, engine, world);
+    return test::text_of(events);
+  }
+  /// Whether a gap hides the byte at offset.
+  bool lost(uint64_t offset) const {
+    return std::any_of(events.begin(), events.end(), [offset](const FlowEvent& f) {
+      const Event& e = f.event;
+      return e.kind == EventKind::gap && e.offset <= offset && offset < e.offset + e.count;
+    });
+  }
+
+  test::Duel duel;
+  std::vector<FlowEvent> events;
+};
+
+PtBytes psb_off() { return PtBytes().psb().mode_exec().psbend(); }
+PtBytes psb_on(uint64_t ip) { return PtBytes().psb().mode_exec().fup(ip).psbend(); }
+
+TEST_F(EnginesAgree, PagingWhileTracingIsOffIsOfNoStretch) {
+  const auto pt = psb_off().tip_pge(0x401022).fup(0x401023).tip_pgd().pip(0x5000).tip_pge(0x401020).tip_pgd();
+  EXPECT_EQ(test::text_of(both(pt)), (Lines{"enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023",
+                                            "enabled 401020", "block 401020-401020 x1 far_transfer", "disabled"}));
+}
+
+TEST_F(EnginesAgree, ATraceStopIsToldBehindTheStretchThatItStopped) {
+  const PtBytes before = psb_off().tip_pge(0x401020);
+  both(PtBytes(before).tip_pgd().mtc(1).trace_stop().mode_exec().tip_pge(0x401020).tip_pgd());
+  EXPECT_EQ(test::text_of(events),
+            (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled", "stopped", "enabled 401020",
+                   "block 401020-401020 x1 far_transfer", "disabled"}));
+  EXPECT_EQ(events[3].event.offset, before.size());
+  EXPECT_EQ(events[3].stretch, 0u);
+}
+
+TEST_F(EnginesAgree, WhatFollowsATraceStopElsewhereIsNotStopped) {
+  for (const PtBytes& between : {psb_off(), PtBytes().ovf()})
+    EXPECT_THAT(test::text_of(both(psb_off().tip_pge(0x401020).tip_pgd().append(between).trace_stop())),
+                Not(Contains("stopped")));
+}
+
+TEST_F(EnginesAgree, AStretchThatEndsAtTheEndOfTheStream) {
+  EXPECT_EQ(test::text_of(both(psb_off().tip_pge(0x401020).tip_pgd().mode_exec())),
+            (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled"}));
+}
+
+TEST_F(EnginesAgree, OnlyTheLastOfSeveralModesIsHowAStretchBegins) {
+  const auto stretch = PtBytes().mode_exec(2).mode_exec().tip_pge(0x401022).fup(0x401023).tip_pgd();
+  both(psb_off().append(stretch).append(stretch));
+  const Lines once = {"enabled 401022", "block 401022-401022 x1 none", "async_disabled 401023"};
+  ASSERT_EQ(events.size(), 6u);
+  for (size_t i = 0; i < events.size(); ++i) {
+    EXPECT_EQ(test::text_of(events[i].event), once[i % 3]);
+    EXPECT_EQ(events[i].stretch, i / 3);
+  }
+}
+
+TEST_F(EnginesAgree, AnOverflowThatEndsInAPsb) {
+  both(psb_on(0x401022).ovf().append(psb_on(0x401000)).tnt("NT").fup(0x401005).tip_pgd());
+  EXPECT_EQ(test::text_of(events),
+            (Lines{"overflow 401000", "gap pt_overflow", "block 401000-401000 x1 direct_call",
+                   "block 401010-401010 x1 cond_branch", "block 401012-401014 x3 near_ret", "async_disabled 401005"}));
+  EXPECT_EQ(events.back().stretch, 1u);
+}
+
+TEST_F(EnginesAgree, APtwriteBehindAPsbThatLibiptIsSentTo) {
+  duel.images = {image_of({0x90, 0xf3, 0x0f, 0xae, 0xe0, 0x0f, 0x05})};  // nop, ptwrite, syscall
+  const auto pt = psb_off()
+                      .tip_pge(0x401005)
+                      .tip_pgd()
+                      .append(psb_off())
+                      .tip_pge(0x401000)
+                      .raw({0x02, 0xb2})
+                      .le(7, 8)
+                      .fup(0x401001)
+                      .tip_pgd();
+  EXPECT_EQ(test::text_of(both(pt)),
+            (Lines{"enabled 401005", "block 401005-401005 x1 far_transfer", "disabled", "enabled 401000",
+                   "block 401000-401001 x2 none", "ptwrite", "block 401005-401005 x1 far_transfer", "disabled"}));
+}
+
+TEST_F(EnginesAgree, BlocksOnTheWayToAPtwriteEndAtCalls) {
+  // 401000 call 401008; 401008 ptwrite; 40100c syscall
+  duel.images = {image_of({0xe8, 3, 0, 0, 0, 0x90, 0x90, 0x90, 0xf3, 0x0f, 0xae, 0xe0, 0x0f, 0x05})};
+  both(psb_on(0x401000).raw({0x02, 0xb2}).le(7, 8).fup(0x401008).tip_pgd());
+  EXPECT_EQ(test::text_of(events), (Lines{"block 401000-401000 x1 direct_call", "block 401008-401008 x1 none",
+                                          "ptwrite", "block 40100c-40100c x1 far_transfer", "disabled"}));
+}
+
+TEST_F(EnginesAgree, WhereCr3ChangesTracingMayTurnOff) {
+  // 401000 nop; mov %rax,%cr3; nop; syscall
+  duel.images = {image_of({0x90, 0x0f, 0x22, 0xd8, 0x90, 0x0f, 0x05})};
+  EXPECT_EQ(test::text_of(both(psb_on(0x401000).tip_pgd())), (Lines{"block 401000-401001 x2 none", "disabled"}));
+  EXPECT_EQ(test::text_of(both(psb_on(0x401000).tip_pgd(0xffffffff81000000, 3))),
+            (Lines{"block 401000-401005 x4 far_transfer", "disabled ffffffff81000000"}));
+  EXPECT_EQ(test::text_of(both(psb_on(0x401000).fup(0x401005).tip_pgd())),
+            (Lines{"block 401000-401004 x3 none", "async_disabled 401005"}));
+}
+
+TEST_F(EnginesAgree, TracingCannotLeaveForWhereItPassed) {
+  for (const uint64_t to : {0x401000, 0x401012})
+    EXPECT_THAT(either(psb_on(0x401000).tnt("N").tip(0x401000).tip_pgd(to, 3), Engine::fast),
+                Contains(StartsWith("gap desync")));
+}
+
+TEST_F(EnginesAgree, TheSameCodeInAnotherMode) {
+  // inc %eax; ret in 32-bit mode, and one instruction in 64-bit mode
+  duel.images = {image_of({0x40, 0xc3, 0xcc})};
+  const auto pt = [](int mode) {
+    return PtBytes()
+        .psb()
+        .mode_exec(mode)
+        .psbend()
+        .tip_pge(0x401000)
+        .tip(0x401000)
+        .tip(0x401000)
+        .fup(0x401000)
+        .tip_pgd();
+  };
+  duel.bytes = pt(2).append(pt(1)).bytes();
+  const auto counts = [this](Engine engine) {
+    test::DuelWorld world;
+    std::vector<uint32_t> n;
+    for (const FlowEvent& f : test::events_of(duel, engine, world))
+      if (f.event.kind == EventKind::block) n.push_back(f.event.count);
+    return n;
+  };
+  for (const Engine engine : {Engine::fast, Engine::libipt})
+    EXPECT_THAT(counts(engine), ElementsAre(2, 2, 1, 1)) << static_cast<int>(engine);
+}
+
+TEST_F(EnginesAgree, WhatTheEngineForOtherStretchesLosesIsLost) {
+  // The second PSB has no PSBEND, which libipt does not accept when it begins there.
+  const PtBytes before =
+      psb_off().tip_pge(0x401020).tip_pgd().psb().mode_exec().tip_pge(0x401020).tip_pgd().mode_exec();
+  const uint64_t begin = before.size();
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    const Lines lines = either(PtBytes(before).tip_pge(0x401022).raw({0x02, 0x62}).fup(0x401023).tip_pgd(), engine);
+    EXPECT_TRUE(lost(begin) || lines.back() == "async_disabled 401023") << lines.back();
+  }
+}
+
+TEST_F(EnginesAgree, AGapReachesToWhereItGoesOnThoughItIsPlacedInItsStretch) {
+  // libipt has read the second PSB when it finds that the PIP belongs nowhere.
+  const PtBytes before = psb_off().tip_pge(0x401043).tip(0x401043).pip(0x9000);
+  const PtBytes pt = PtBytes(before).append(psb_off()).tip_pge(0x401022).fup(0x401023).tip_pgd();
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    const Lines lines = either(pt, engine);
+    EXPECT_TRUE(lost(before.size() + psb_off().size()) || lines.back() == "async_disabled 401023");
+  }
+}
+
+TEST_F(EnginesAgree, TracingThatAPsbAloneSaysIsOnIsALoss) {
+  const PtBytes before = psb_off().raw({0x02, 0x62}).tip_pge(0x401020).raw({0x02, 0x62}).tip_pgd();
+  const PtBytes pt = PtBytes(before).append(psb_off()).append(psb_on(0x401020)).tip_pgd();
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    either(pt, engine);
+    EXPECT_TRUE(lost(before.size() + psb_off().size())) << testing::PrintToString(test::text_of(events));
+  }
+}
+
+}  // namespace
+}  // namespace hindcast::decode
