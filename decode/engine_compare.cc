@@ -149,10 +149,13 @@ class Comparer {
                        [&](const Loss& l) { return l.stretch == stretch || (l.from <= offset && offset <= l.to); });
   }
 
-  /// Damage that may reach over the beginning of the stretch, which has no event of its own when tracing was on already.
+  /// What was given up, mostly to the next PSB, may reach over the beginning of the stretch, which has no event of its own
+  /// when tracing was on already.
   bool is_behind_damage(uint64_t begin, uint64_t offset) const {
-    return std::any_of(losses_.begin(), losses_.end(),
-                       [&](const Loss& l) { return l.cause == GapCause::desync && l.to > begin && l.from <= offset; });
+    return std::any_of(losses_.begin(), losses_.end(), [&](const Loss& l) {
+      const bool given_up = l.cause == GapCause::desync || l.cause == GapCause::image_missing;
+      return given_up && l.to > begin && l.from <= offset;
+    });
   }
 
   /// Where one engine cuts a run of instructions in two is up to it.

@@ -99,13 +99,16 @@ class LibiptEngine final : public FlowDecoder {
   struct CallKind {
     uint64_t ip = 0;
     const CodeImage* code = nullptr;
+    pt_exec_mode mode = ptem_unknown;
     BlockEnd end = BlockEnd::none;
   };
   static constexpr size_t kCallKinds = 1 << 12;
   struct Run {
     uint64_t ip = 0, end_ip = 0;
     const CodeImage* code = nullptr;
+    pt_exec_mode mode = ptem_unknown;
     uint32_t count = 0;
+    bool operator==(const Run&) const = default;
   };
   static constexpr size_t kRuns = 1 << 10;
   static constexpr uint64_t kMaxInsn = 15;   // bytes
@@ -470,9 +473,11 @@ class LibiptEngine final : public FlowDecoder {
         e.to = ev.type == ptev_paging ? ev.variant.paging.cr3 : ev.variant.async_paging.cr3;
         break;
       case ptev_exec_mode: {
-        const pt_exec_mode before = std::exchange(mode_, ev.variant.exec_mode.mode);
+        const int of_stretch = stretch_ == kNone ? 0 : all[stretch_].bits;
+        const int before = mode_ == ptem_unknown ? of_stretch : bits_of(mode_);
+        mode_ = ev.variant.exec_mode.mode;
         if (code_) use(code_, bits_of(mode_));
-        if (ev.status_update || before == mode_ || before == ptem_unknown || just_enabled) return true;
+        if (ev.status_update || before == bits_of(mode_) || before == 0 || just_enabled) return true;
         e.kind = EventKind::exec_mode;
         e.count = static_cast<uint32_t>(bits_of(mode_));
         if (!ev.ip_suppressed) e.ip = ev.variant.exec_mode.ip;
@@ -613,8 +618,9 @@ class LibiptEngine final : public FlowDecoder {
   bool is_one_run(const pt_block& b) {
     if (b.ninsn < 2 || !code_) return true;
     runs_.resize(kRuns);
-    Run& run = runs_[(b.ip ^ b.ip >> 10 ^ b.end_ip << 3) % kRuns];
-    if (run.ip == b.ip && run.end_ip == b.end_ip && run.count == b.ninsn && run.code == code_.get()) return true;
+    Run& known = runs_[(b.ip ^ b.ip >> 10 ^ b.end_ip << 3) % kRuns];
+    const Run run = {b.ip, b.end_ip, code_.get(), b.mode, b.ninsn};
+    if (known == run) return true;
     uint64_t at = b.ip;
     for (uint32_t n = 1; n < b.ninsn; ++n) {
       const X86Insn i = decode_x86(*code_, Ip(at), bits_of(b.mode));
@@ -622,7 +628,7 @@ class LibiptEngine final : public FlowDecoder {
       at += i.length;
     }
     if (at != b.end_ip) return false;
-    run = {b.ip, b.end_ip, code_.get(), b.ninsn};
+    known = run;
     return true;
   }
 
@@ -689,9 +695,10 @@ class LibiptEngine final : public FlowDecoder {
     // knows nothing of what it remembers from other walks: each one is looked at once.
     call_kinds_.resize(kCallKinds);
     CallKind& k = call_kinds_[(b.end_ip ^ b.end_ip >> 12) % kCallKinds];
-    if (k.ip != b.end_ip || k.code != code_.get()) {
+    if (k.ip != b.end_ip || k.code != code_.get() || k.mode != b.mode) {
       k.ip = b.end_ip;
       k.code = code_.get();
+      k.mode = b.mode;
       k.end = last_insn(b).end;
     }
     return k.end;

@@ -30,6 +30,27 @@ bool may_precede_announced_pge(Kind kind) {
   }
 }
 
+/// Packets that may stand between an OVF and the FUP that resolves it, and those that make the FUP another one's or none.
+bool may_precede_fup_of_ovf(Kind kind) {
+  switch (kind) {
+    case Kind::pad:
+    case Kind::tsc:
+    case Kind::cbr:
+    case Kind::tma:
+    case Kind::mtc:
+    case Kind::cyc:
+    case Kind::mnt:
+    case Kind::ovf:
+    case Kind::psb:
+    case Kind::psbend:
+    case Kind::fup:
+    case Kind::tip_pge:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool announces_pge(PacketReader ahead) {
   Packet p;
   while (ahead.next(p) == Step::ok)
@@ -46,9 +67,7 @@ class Scanner {
     const uint64_t ip = expand_ip(last_ip_, p);
     if (p.kind == Kind::mode_exec) mode_exec(p);
     if (state_ == State::on && !is_plain(p)) open_.plain = false;
-    const bool is_state =
-        p.kind == Kind::mode_exec || p.kind == Kind::mode_tsx || p.kind == Kind::pip || p.kind == Kind::vmcs;
-    if (overflowed_ && !in_psb_ && is_state) unclear_fup_ = true;
+    if (overflowed_ && !in_psb_ && !may_precede_fup_of_ovf(p.kind)) unclear_fup_ = true;
     switch (p.kind) {
       case Kind::psb:
         begin_psb(p.offset);

@@ -43,7 +43,7 @@ struct Stretch {
   StretchEnd how = StretchEnd::end;
   bool flow = false;  // at least one TNT or TIP in between
   // In between stand only TNT, TIPs and FUP + TIP with an IP, MODE.TSX + FUP that is no abort, PSB+ in one mode of
-  // execution, and timing.
+  // execution, and timing; and no FUP that a packet in front of the stretch may still wait for.
   bool plain = true;
   uint8_t bits = 0;        // 64, 32 or 16, as the last MODE.Exec before begin said; 0: none did
   bool stopped = false;    // a TraceStop follows its TIP.PGD

@@ -47,7 +47,7 @@ BlockEnd classify(const ZydisDecodedInstruction& i) {
     case ZYDIS_CATEGORY_SYSCALL:
     case ZYDIS_CATEGORY_SYSRET:
     case ZYDIS_CATEGORY_INTERRUPT:
-      return BlockEnd::far_transfer;
+      return i.mnemonic == ZYDIS_MNEMONIC_BOUND ? BlockEnd::none : BlockEnd::far_transfer;  // it goes on, or faults
     default:
       break;
   }

@@ -17,10 +17,10 @@ enum class EventKind : uint8_t {
   async_disabled,  // FUP + TIP.PGD: interrupted before ip ran; to = target when sent, else 0
   async_branch,    // FUP + TIP: interrupted before ip ran, control went to `to` (kernel traced)
   overflow,        // OVF: packets lost; to = where tracing resumed, 0 when it resumed off. A gap follows it.
-  paging,          // PIP outside PSB+: to = new CR3
+  paging,          // PIP while tracing is on, outside PSB+: to = new CR3
   exec_mode,       // MODE.Exec change: count = 16, 32 or 64
   tsx,             // MODE.TSX: count = bit 0 in transaction, bit 1 aborted
-  stopped,         // TraceStop
+  stopped,         // TraceStop, behind the TIP.PGD that ended the stretch
   ptwrite,         // PTW: to = payload, ip = its FUP or 0
   gap,             // a known unknown: cause, count = bytes of trace (saturating), time = its range
 };

@@ -207,8 +207,14 @@ TEST(EngineCompare, DamageThatReachesOverTheBeginningHidesTheStretch) {
     Flow changed = real;
     ++changed[kAt].event.ip;
     changed.insert(changed.begin() + kStretch * kPerStretch, gap(kNoStretch, begin - 2, 3));
-    EXPECT_EQ(compare(changed, real).different, 0u);
-    EXPECT_EQ(compare(real, changed).beside_gaps, 1u);
+    Event& damage = changed[kStretch * kPerStretch].event;
+    for (const GapCause cause : {GapCause::desync, GapCause::image_missing}) {
+      damage.cause = cause;
+      EXPECT_EQ(compare(changed, real).different, 0u);
+      EXPECT_EQ(compare(real, changed).beside_gaps, 1u);
+    }
+    damage.cause = GapCause::pt_overflow;
+    EXPECT_EQ(compare(changed, real).different, 1u) << "both tell it, and it ends there";
   }
 }
 

@@ -98,6 +98,30 @@ TEST_F(EnginesAgree, OnlyTheLastOfSeveralModesIsHowAStretchBegins) {
   }
 }
 
+TEST_F(EnginesAgree, AChangeOfModeIsToldThoughLibiptSawNoModeBefore) {
+  // It begins at the second PSB.
+  both(psb_off()
+           .tip_pge(0x401020)
+           .tip_pgd()
+           .psb()
+           .psbend()
+           .tip_pge(0x401000)
+           .fup(0x401000)
+           .mode_exec(2)
+           .tip(0x401022)
+           .fup(0x401023)
+           .tip_pgd());
+  EXPECT_EQ(test::text_of(events),
+            (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled", "enabled 401000",
+                   "async_branch", "exec_mode", "block 401022-401022 x1 none", "async_disabled 401023"}));
+}
+
+TEST_F(EnginesAgree, BoundIsNoBranch) {
+  duel.images = {image_of({0x62, 0x00, 0x90, 0x0f, 0x05})};  // bound, nop, syscall
+  EXPECT_EQ(test::text_of(both(PtBytes().psb().mode_exec(2).psbend().tip_pge(0x401000).tip_pgd())),
+            (Lines{"enabled 401000", "block 401000-401003 x3 far_transfer", "disabled"}));
+}
+
 TEST_F(EnginesAgree, AnOverflowThatEndsInAPsb) {
   both(psb_on(0x401022).ovf().append(psb_on(0x401000)).tnt("NT").fup(0x401005).tip_pgd());
   EXPECT_EQ(test::text_of(events),

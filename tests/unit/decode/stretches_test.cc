@@ -414,7 +414,8 @@ TEST(Stretches, WhoseFupItIsMustBeClearForAPlainStretch) {
     EXPECT_FALSE(m.stretches[0].plain);
     EXPECT_TRUE(m.stretches[1].plain);
   }
-  for (const PtBytes& before : {PtBytes().mode_exec(), PtBytes().pip(0x1000), PtBytes().vmcs(0x1000)})
+  for (const PtBytes& before :
+       {PtBytes().mode_exec(), PtBytes().pip(0x1000), PtBytes().vmcs(0x1000), PtBytes().raw({0x02, 0xa2}).le(0, 5)})
     EXPECT_FALSE(scan(psb_off().tip_pge(0x401000).ovf().append(before).fup(0x401005).tip_pgd()).stretches[1].plain);
   EXPECT_TRUE(scan(psb_off().tip_pge(0x401000).ovf().fup(0x401005).tip_pgd()).stretches[1].plain);
 }
