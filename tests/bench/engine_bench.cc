@@ -136,7 +136,7 @@ Totals libipt_all(const Input& in, IptCode& code, bool with_time) {
   const auto enter = [&](size_t stretch) {
     if (stretch >= in.images.size() || !in.images[stretch] || in.images[stretch].get() == now) return;
     now = in.images[stretch].get();
-    held.push_back(code.image_of(in.images[stretch]));
+    held.push_back(code.image_of(in.images[stretch], 64));
     pt_blk_set_image(d, held.back().get());
   };
   enter(0);

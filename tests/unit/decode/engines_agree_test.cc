@@ -111,9 +111,9 @@ TEST_F(EnginesAgree, AChangeOfModeIsToldThoughLibiptSawNoModeBefore) {
            .tip(0x401022)
            .fup(0x401023)
            .tip_pgd());
-  EXPECT_EQ(test::text_of(events),
-            (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled", "enabled 401000",
-                   "async_branch", "exec_mode", "block 401022-401022 x1 none", "async_disabled 401023"}));
+  EXPECT_EQ(test::text_of(events), (Lines{"enabled 401020", "block 401020-401020 x1 far_transfer", "disabled",
+                                          "enabled 401000", "async_branch 401000 -> 401022", "exec_mode",
+                                          "block 401022-401022 x1 none", "async_disabled 401023"}));
 }
 
 TEST_F(EnginesAgree, BoundIsNoBranch) {
