@@ -98,7 +98,7 @@ constexpr SkipSizes skip_sizes(K... kinds) {
   return sizes;
 }
 
-/// Erratum SKD007 (Skylake, Kaby Lake, Comet Lake): an OVF may begin inside a CYC packet, of which one byte is left in front of it.
+/// Erratum SKD007 (Skylake, Kaby Lake, Comet Lake): an OVF may begin inside a CYC packet, of which one byte is left.
 /// Two CYCs that would read as the same bytes are never sent one behind the other, unless the first one is full.
 constexpr bool has_skd007(const PtCpu& cpu) {
   if (!cpu.intel || cpu.family != 6) return false;

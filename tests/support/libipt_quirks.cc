@@ -16,7 +16,6 @@ const char* explanation(const Duel& smallest, DuelWorld& world) {
     return "takes any TNT bit for a compressed RET";
   PacketReader reader(smallest.bytes);
   Packet p;
-  Packet last;
   bool fup_is_due = false, tip_is_due = false, in_psb = false, announced = false;
   while (reader.next(p) == Step::ok) {
     switch (p.kind) {
@@ -59,14 +58,9 @@ const char* explanation(const Duel& smallest, DuelWorld& world) {
         if (announced && p.detail != 3 && p.detail != 6) return "does not take an announcing FUP for the last IP";
         announced = false;
         break;
-      case Kind::cyc:
-        if (last.kind == Kind::cyc && last.size == 2 && last.payload >> 5 == 1 && p.size == 1 && p.payload == 30)
-          return "takes two CYCs in a row for an OVF";
-        break;
       default:
         break;
     }
-    last = p;
   }
   return nullptr;
 }
