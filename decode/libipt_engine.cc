@@ -737,7 +737,7 @@ class LibiptEngine final : public FlowDecoder {
                            : status == -pte_not_supported ? GapCause::unsupported
                                                           : GapCause::desync;
     const auto& all = trace_.map.stretches;
-    uint64_t at = position();
+    uint64_t at = std::min(position(), ranges_[range_].end);  // it may read over a last packet that is cut short
     if (stretch_ == kNone) account_for_before(trace_.first_stretch_from(at));
     const uint64_t psb = find_psb(std::max(at, sync_ + 1));
     if (resync_ == Resync::earliest) {

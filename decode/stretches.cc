@@ -245,6 +245,7 @@ class Scanner {
       return;
     }
     Stretch& s = open_;
+    s.plain &= !p.has_ip() || ip != 0;  // end_to cannot say that it left for 0
     s.end_to = p.has_ip() ? ip : 0;
     s.end_ip = async_ ? async_ip_ : 0;
     turn_off(p.offset, async_ ? StretchEnd::async_disabled : StretchEnd::disabled);

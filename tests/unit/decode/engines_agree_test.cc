@@ -164,6 +164,22 @@ TEST_F(EnginesAgree, WhereCr3ChangesTracingMayTurnOff) {
             (Lines{"block 401000-401004 x3 none", "async_disabled 401005"}));
 }
 
+TEST_F(EnginesAgree, TracingMayLeaveForZero) {
+  // 401000 nop; mov %rax,%cr3; jne 401000
+  duel.images = {image_of({0x90, 0x0f, 0x22, 0xd8, 0x75, 0xfa})};
+  EXPECT_EQ(test::text_of(both(psb_on(0x401000).tip_pgd(0, 3))),
+            (Lines{"block 401000-401004 x3 cond_branch", "disabled"}));
+}
+
+TEST_F(EnginesAgree, NoEventLiesBehindTheStream) {
+  // A TIP.PGD while tracing is off; a TMA whose last byte is missing, and whose reserved byte is not 0.
+  const auto pt = PtBytes().psb().cbr(26).psbend().tip_pgd().raw({0x02, 0x73, 0x18, 0x14, 0x20, 0, 0});
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    either(pt, engine);
+    for (const FlowEvent& f : events) EXPECT_LE(f.event.offset, pt.size());
+  }
+}
+
 TEST_F(EnginesAgree, TracingCannotLeaveForWhereItPassed) {
   for (const uint64_t to : {0x401000, 0x401012})
     EXPECT_THAT(either(psb_on(0x401000).tnt("N").tip(0x401000).tip_pgd(to, 3), Engine::fast),

@@ -420,6 +420,11 @@ TEST(Stretches, WhoseFupItIsMustBeClearForAPlainStretch) {
   EXPECT_TRUE(scan(psb_off().tip_pge(0x401000).ovf().fup(0x401005).tip_pgd()).stretches[1].plain);
 }
 
+TEST(Stretches, ToLeaveForZeroIsNotToLeaveForNowhere) {
+  EXPECT_FALSE(scan(psb_on(0x401000).tip_pgd(0, 3)).stretches[0].plain);
+  EXPECT_TRUE(scan(psb_on(0x401000).tip_pgd()).stretches[0].plain);
+}
+
 TEST(Stretches, APsbWithTwoFupsMakesItsStretchNotPlain) {
   const auto twice = PtBytes().psb().mode_exec().fup(0x401000).fup(0x401000).psbend();
   EXPECT_FALSE(scan(PtBytes(twice).tip_pgd()).stretches[0].plain);
