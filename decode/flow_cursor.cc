@@ -183,9 +183,14 @@ class Cursor final : public SeekableFlow {
     }
     const Event* e = peek();
     if (!e || e->offset > p.end || (e->offset == p.end && begins_stretch(*e))) return false;
-    while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e->offset > pages_[page_ + 1].from) ++page_;
+    turn_page(*e);
     take(out);
     return true;
+  }
+
+  /// To that of an event of the part.
+  void turn_page(const Event& e) {
+    while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part_ && e.offset > pages_[page_ + 1].from) ++page_;
   }
 
   void leave_part() {
@@ -326,8 +331,7 @@ class Cursor final : public SeekableFlow {
       const Event* e = peek();
       if (!e) break;
       if (e->kind == EventKind::block && number - number_ < e->count) {
-        while (page_ + 1 < pages_.size() && pages_[page_ + 1].part == part && e->offset > pages_[page_ + 1].from)
-          ++page_;
+        turn_page(*e);
         break;
       }
       passed |= e->kind == EventKind::block;

@@ -21,16 +21,10 @@ struct Part {
   uint64_t seekable_from = 0;  // the parts behind give the same flow from here on
 };
 
-size_t first_stretch(const PtTrace& trace, uint64_t psb) {
-  const auto& all = trace.map.stretches;
-  return static_cast<size_t>(
-      std::partition_point(all.begin(), all.end(), [psb](const Stretch& s) { return s.begin < psb; }) - all.begin());
-}
-
 void count(const PtTrace& trace, FastDecoder& decoder, Part& part) {
   const std::vector<uint64_t>& psbs = trace.map.psbs;
   decoder.seek(psbs[part.first]);
-  part.skipped.first = first_stretch(trace, psbs[part.first]);
+  part.skipped.first = trace.first_stretch_from(psbs[part.first]);
   for (size_t p = part.first; p < part.last; ++p) {
     part.at_psb.push_back(part.skipped.instructions + part.skipped.part);
     part.is_place.push_back(psbs[p] >= decoder.seekable_from());
@@ -71,7 +65,7 @@ class Indexer {
 
   FlowIndex join() {
     FlowIndex index;
-    index.before.assign(first_stretch(trace_, psbs_.empty() ? ~uint64_t{0} : psbs_[0]), 0);
+    index.before.assign(trace_.first_stretch_from(psbs_.empty() ? ~uint64_t{0} : psbs_[0]), 0);
     uint64_t total = 0, seekable_from = 0;
     for (const Part& part : parts_) {
       // What lies before it belongs to what an earlier part ran into.
@@ -79,7 +73,7 @@ class Indexer {
       while (p < part.last && psbs_[p] < seekable_from) ++p;
       if (p == part.last) continue;
       const uint64_t known = part.at_psb[p - part.first];
-      index.before.resize(std::max(index.before.size(), first_stretch(trace_, psbs_[p])), total);
+      index.before.resize(std::max(index.before.size(), trace_.first_stretch_from(psbs_[p])), total);
       for (size_t q = p; q < part.last; ++q)
         if (part.is_place[q - part.first])
           index.places.push_back({psbs_[q], total + part.at_psb[q - part.first] - known});

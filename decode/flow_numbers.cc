@@ -14,8 +14,7 @@ class SharedImages final : public ImageSelector {
 
   std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
     const std::lock_guard lock(mutex_);
-    const size_t s = stream_.inside(offset);
-    return s < stream_.owners.size() ? host_.image_of(stream_, s) : nullptr;
+    return host_.image_of(stream_, stream_.inside(offset));
   }
 
  private:

@@ -80,8 +80,7 @@ uint64_t StreamReader::skip(uint64_t most, uint64_t before) {
 }
 
 std::shared_ptr<const CodeImage> StreamReader::image_at(uint64_t offset, Ip) {
-  const size_t s = stream_.inside(offset);
-  return s < stream_.owners.size() ? host_.image_of(stream_, s) : nullptr;
+  return host_.image_of(stream_, stream_.inside(offset));
 }
 
 void StreamReader::find_stretch(const Event& e) {
