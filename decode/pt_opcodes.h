@@ -155,6 +155,11 @@ inline constexpr std::array<uint8_t, 8> kIpPayloadBytes{0, 2, 4, 6, 6, 0xff, 8, 
 inline constexpr std::array<uint8_t, 4> kPtwPayloadBytes{4, 8, 0xff, 0xff};
 
 constexpr bool is_ip(Kind k) { return k == Kind::tip || k == Kind::tip_pge || k == Kind::tip_pgd || k == Kind::fup; }
+/// What only says when, or nothing: it may stand between any two packets.
+constexpr bool is_timing(Kind k) {
+  return k == Kind::tsc || k == Kind::tma || k == Kind::mtc || k == Kind::cyc || k == Kind::cbr || k == Kind::mnt ||
+         k == Kind::pad;
+}
 constexpr bool is_tnt(Kind k) { return k == Kind::tnt || k == Kind::tnt_long; }
 
 /// The SDM's name; MODE with its leaf.

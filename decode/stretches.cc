@@ -11,44 +11,14 @@ namespace {
 
 /// Packets that may stand between a PSB+'s FUP and the TIP.PGE that it announces.
 bool may_precede_announced_pge(Kind kind) {
-  switch (kind) {
-    case Kind::pad:
-    case Kind::psbend:
-    case Kind::tsc:
-    case Kind::cbr:
-    case Kind::tma:
-    case Kind::mtc:
-    case Kind::cyc:
-    case Kind::mnt:
-    case Kind::pip:
-    case Kind::vmcs:
-    case Kind::mode_exec:
-    case Kind::mode_tsx:
-      return true;
-    default:
-      return false;
-  }
+  return is_timing(kind) || kind == Kind::psbend || kind == Kind::pip || kind == Kind::vmcs ||
+         kind == Kind::mode_exec || kind == Kind::mode_tsx;
 }
 
-/// Packets that may stand between an OVF and the FUP that resolves it, and those that make the FUP another one's or none.
+/// Packets, but for timing, that may stand between an OVF and the FUP that resolves it, and those that make the FUP another
+/// one's or none.
 bool may_precede_fup_of_ovf(Kind kind) {
-  switch (kind) {
-    case Kind::pad:
-    case Kind::tsc:
-    case Kind::cbr:
-    case Kind::tma:
-    case Kind::mtc:
-    case Kind::cyc:
-    case Kind::mnt:
-    case Kind::ovf:
-    case Kind::psb:
-    case Kind::psbend:
-    case Kind::fup:
-    case Kind::tip_pge:
-      return true;
-    default:
-      return false;
-  }
+  return kind == Kind::ovf || kind == Kind::psb || kind == Kind::psbend || kind == Kind::fup || kind == Kind::tip_pge;
 }
 
 bool announces_pge(PacketReader ahead) {
@@ -63,6 +33,7 @@ class Scanner {
  public:
   explicit Scanner(uint64_t size) : size_(size) {}
 
+  /// Every packet but timing.
   void packet(const Packet& p, const PacketScan& scan) {
     const uint64_t ip = expand_ip(last_ip_, p);
     if (p.kind == Kind::mode_exec) mode_exec(p);
@@ -114,7 +85,7 @@ class Scanner {
     }
   }
 
-  /// Whether TNT packets change nothing now. Timing packets never do.
+  /// Whether TNT packets change nothing now.
   bool quiet() const { return state_ == State::on && open_.flow && !in_psb_ && !async_ && !next_fup_is_bound_; }
 
   void lost(const LostRange& range) {
@@ -155,7 +126,7 @@ class Scanner {
   /// Of a packet while tracing is on: see Stretch::plain. Between a FUP of an asynchronous event and
   /// its TIP or TIP.PGD only timing is.
   bool is_plain(const Packet& p) const {
-    if (next_fup_is_bound_ && p.kind != Kind::fup && !TimeMapBuilder::is_timing(p.kind)) return false;
+    if (next_fup_is_bound_ && p.kind != Kind::fup) return false;
     switch (p.kind) {
       case Kind::tip:
         return p.has_ip();
@@ -174,16 +145,9 @@ class Scanner {
       case Kind::psb:
       case Kind::psbend:
         return !async_;
-      case Kind::pad:
       case Kind::tip_pge:
       case Kind::tip_pgd:
       case Kind::ovf:
-      case Kind::tsc:
-      case Kind::tma:
-      case Kind::mtc:
-      case Kind::cyc:
-      case Kind::cbr:
-      case Kind::mnt:
         return true;
       default:
         return false;
@@ -364,7 +328,7 @@ PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const ui
     switch (scan.next(packet, range)) {
       case PacketScan::Found::packet:
         times.packet(packet);
-        if (!TimeMapBuilder::is_timing(packet.kind)) scanner.packet(packet, scan);
+        if (!is_timing(packet.kind)) scanner.packet(packet, scan);
         scan.skip(scanner.quiet() && times.quiet() ? kQuiet : TimeMapBuilder::kNothing);
         break;
       case PacketScan::Found::lost:

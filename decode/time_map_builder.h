@@ -42,11 +42,6 @@ class TimeMapBuilder {
   }
   static constexpr SkipSizes kNothing = skip_sizes(Kind::cyc, Kind::pad);
 
-  static constexpr bool is_timing(Kind kind) {
-    return kind == Kind::tsc || kind == Kind::tma || kind == Kind::mtc || kind == Kind::cyc || kind == Kind::cbr ||
-           kind == Kind::mnt || kind == Kind::pad;
-  }
-
   /// Whether branch packets change nothing now.
   bool quiet() const { return newest_ == 0 && passed_ == 0 && !bounded_; }
 

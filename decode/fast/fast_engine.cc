@@ -261,11 +261,8 @@ class FastEngine final : public FastDecoder {
       case StretchWalk::Found::psb:
         cross_psb();
         break;
-      case StretchWalk::Found::async:
-        cross_async();
-        break;
-      case StretchWalk::Found::tsx:
-        cross_tsx();
+      case StretchWalk::Found::fup_event:
+        cross_fup_event();
         break;
       case StretchWalk::Found::end:
         finish_stretch();
@@ -286,36 +283,21 @@ class FastEngine final : public FastDecoder {
     sync_ = walk_.last_psb();
   }
 
-  void cross_async() {
-    AsyncBranch branch;
+  void cross_fup_event() {
+    FupEvent event;
     std::optional<BlockPart> part;
     tail_.clear();
-    const bool fits = walk_.cross_async(branch, tail_, part);
+    const bool fits = walk_.cross_fup_event(event, tail_, part);
     ran_free(part);
     if (!fits) return get_stuck();
     Event e;
-    e.kind = EventKind::async_branch;
-    e.ip = branch.from;
-    e.to = branch.to;
-    times_.place(e, branch.fup, branch.tip, &stretch());
+    e.kind = event.kind;
+    e.ip = event.at;
+    if (event.kind == EventKind::async_branch) e.to = event.to;
+    e.count = event.state;
+    times_.place(e, event.first, event.last, &stretch());
     emit(e);
-    previous_ = branch.tip;
-  }
-
-  void cross_tsx() {
-    Transaction tsx;
-    std::optional<BlockPart> part;
-    tail_.clear();
-    const bool fits = walk_.cross_tsx(tsx, tail_, part);
-    ran_free(part);
-    if (!fits) return get_stuck();
-    Event e;
-    e.kind = EventKind::tsx;
-    e.ip = tsx.at;
-    e.count = tsx.state;
-    times_.place(e, tsx.mode, tsx.fup, &stretch());
-    emit(e);
-    previous_ = tsx.fup;
+    previous_ = event.last;
   }
 
   void finish_stretch() {

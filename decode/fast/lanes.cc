@@ -6,7 +6,6 @@
 #include "decode/fast/lane_writer.h"
 #include "decode/fast/lex_lines.h"
 #include "decode/packet_reader.h"
-#include "decode/time_map_builder.h"
 
 namespace hindcast::decode {
 namespace {
@@ -84,7 +83,7 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
 bool is_followed_by(Kind kind, PacketReader ahead) {
   Packet p;
   while (ahead.next(p) == Step::ok)
-    if (!TimeMapBuilder::is_timing(p.kind)) return p.kind == kind;
+    if (!is_timing(p.kind)) return p.kind == kind;
   return false;
 }
 
@@ -174,10 +173,10 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       stop_ = Stop::psb;
       break;
     } else if (p.kind == Kind::fup) {
-      stop_ = is_followed_by(Kind::tip, reader) ? Stop::async : Stop::end;
+      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : Stop::end;
       break;
     } else if (p.kind == Kind::mode_tsx && is_followed_by(Kind::fup, reader)) {  // else the rest of a PSB+
-      stop_ = Stop::tsx;
+      stop_ = Stop::fup_event;
       break;
     }
     at += p.size;
@@ -206,40 +205,32 @@ uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   return ip;
 }
 
-AsyncBranch LaneLexer::cross_async(Lanes& lanes) {
+FupEvent LaneLexer::cross_fup_event(Lanes& lanes) {
   clear(lanes);
-  AsyncBranch branch;
-  branch.fup = at_;
+  FupEvent event;
+  event.first = at_;
   PacketReader reader(trace_);
   reader.seek(at_);
   Packet p;
-  do {
+  for (bool over = false; !over;) {
     (void)reader.next(p);  // is_followed_by() read them all
     const uint64_t ip = expand_ip(last_ip_, p);
-    (p.kind == Kind::fup ? branch.from : branch.to) = ip;
-  } while (p.kind != Kind::tip);
-  branch.tip = p.offset;
+    if (p.kind == Kind::mode_tsx) {
+      event.kind = EventKind::tsx;
+      event.state = p.payload & 3;
+    } else if (p.kind == Kind::fup) {
+      event.at = event.to = ip;
+      event.fup = p.offset;
+      over = event.kind == EventKind::tsx;
+    } else if (p.kind == Kind::tip) {
+      event.to = ip;
+      over = true;
+    }
+  }
+  event.last = p.offset;
   at_ = reader.offset();
   stop_ = at_ >= end_ ? Stop::end : Stop::full;
-  return branch;
-}
-
-Transaction LaneLexer::cross_tsx(Lanes& lanes) {
-  clear(lanes);
-  Transaction tsx;
-  tsx.mode = at_;
-  PacketReader reader(trace_);
-  reader.seek(at_);
-  Packet p;
-  do {
-    (void)reader.next(p);  // is_followed_by() read them all
-    if (p.kind == Kind::mode_tsx) tsx.state = p.payload & 3;
-  } while (p.kind != Kind::fup);
-  tsx.at = expand_ip(last_ip_, p);
-  tsx.fup = p.offset;
-  at_ = reader.offset();
-  stop_ = at_ >= end_ ? Stop::end : Stop::full;
-  return tsx;
+  return event;
 }
 
 }  // namespace hindcast::decode

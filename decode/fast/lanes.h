@@ -12,6 +12,7 @@
 
 #include "decode/last_ip.h"
 #include "hindcast/bytes.h"
+#include "hindcast/event.h"
 
 namespace hindcast::decode {
 
@@ -43,17 +44,15 @@ struct Lanes {
   }
 };
 
-/// FUP, TIP: an interrupt or exception inside of the trace.
-struct AsyncBranch {
-  uint64_t from = 0, to = 0;  // the instruction that did not run, and what ran instead
-  uint64_t fup = 0, tip = 0;  // offsets of the packets
-};
-
-/// MODE.TSX, FUP: a transaction began or was committed.
-struct Transaction {
-  uint64_t at = 0;             // the instruction before which it did
-  uint8_t state = 0;           // as Event::count tells it
-  uint64_t mode = 0, fup = 0;  // offsets of the packets
+/// What happened between two instructions of a stretch, of which a FUP says where:
+///   async_branch  FUP, TIP: an interrupt or exception
+///   tsx           MODE.TSX, FUP: a transaction began or was committed
+struct FupEvent {
+  EventKind kind = EventKind::async_branch;
+  uint64_t at = 0;                        // the instruction that did not run any more
+  uint64_t to = 0;                        // what ran next
+  uint32_t state = 0;                     // tsx: as Event::count tells it
+  uint64_t first = 0, fup = 0, last = 0;  // offsets of its packets
 };
 
 /// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: about 1 ns a byte where lex_lines() runs,
@@ -61,11 +60,10 @@ struct Transaction {
 class LaneLexer {
  public:
   enum class Stop : uint8_t {
-    full,   // there is more
-    psb,    // a PSB begins at offset(): cross_psb() reads it
-    async,  // a FUP and its TIP begin at offset(): cross_async() reads them
-    tsx,    // a MODE.TSX and its FUP begin at offset(): cross_tsx() reads them
-    end,    // all packets of the stretch were read
+    full,       // there is more
+    psb,        // a PSB begins at offset(): cross_psb() reads it
+    fup_event,  // its packets begin at offset(): cross_fup_event() reads them
+    end,        // all packets of the stretch were read
   };
   enum class Way : uint8_t {
     fastest,     // that this machine has
@@ -83,10 +81,8 @@ class LaneLexer {
   /// At a PSB, and when all before it was used: reads the PSB+, and stands behind it. The address that its FUP gives; 0 when
   /// it has none.
   uint64_t cross_psb(Lanes& lanes);
-  /// At an asynchronous branch, and when all before it was used: reads its packets, and stands behind them.
-  AsyncBranch cross_async(Lanes& lanes);
-  /// As cross_async().
-  Transaction cross_tsx(Lanes& lanes);
+  /// The same at a FupEvent.
+  FupEvent cross_fup_event(Lanes& lanes);
 
   uint64_t offset() const { return at_; }
 

@@ -63,8 +63,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
         first_tip_ = walk_.tip;
         if (walk_.used_all(lanes_)) {
           if (lexer_->stop() == LaneLexer::Stop::psb) return Found::psb;
-          if (lexer_->stop() == LaneLexer::Stop::async) return Found::async;
-          if (lexer_->stop() == LaneLexer::Stop::tsx) return Found::tsx;
+          if (lexer_->stop() == LaneLexer::Stop::fup_event) return Found::fup_event;
         }
         if (why_ == WalkStop::used_all) return Found::end;
         return get_stuck(why_);
@@ -118,24 +117,14 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
   return true;
 }
 
-/// The calls that the CPU knows outlive an asynchronous branch: what it leads to returns by a far transfer.
-bool StretchWalk::cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
-  branch = lexer_->cross_async(lanes_);
-  if (!run_to(branch.from, out, part)) {
-    stuck_.offset = branch.fup;
+/// The calls that the CPU knows outlive it: what an asynchronous branch leads to returns by a far transfer.
+bool StretchWalk::cross_fup_event(FupEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
+  event = lexer_->cross_fup_event(lanes_);
+  if (!run_to(event.at, out, part)) {
+    stuck_.offset = event.fup;
     return false;
   }
-  begin_anew(branch.to);
-  return true;
-}
-
-bool StretchWalk::cross_tsx(Transaction& tsx, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
-  tsx = lexer_->cross_tsx(lanes_);
-  if (!run_to(tsx.at, out, part)) {
-    stuck_.offset = tsx.fup;
-    return false;
-  }
-  begin_anew(tsx.at);
+  begin_anew(event.to);
   return true;
 }
 

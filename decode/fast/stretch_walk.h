@@ -21,12 +21,11 @@ struct BlockPart {
 class StretchWalk {
  public:
   enum class Found : uint8_t {
-    blocks,  // some ran, and there may be more
-    psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
-    async,   // none ran: all trace before a FUP and its TIP is used, and cross_async() says what ran up to it
-    tsx,     // the same for a MODE.TSX and its FUP, and cross_tsx()
-    end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
-    stuck,   // some ran, and the walk cannot go on: `stuck()`
+    blocks,     // some ran, and there may be more
+    psb,        // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
+    fup_event,  // the same for a FupEvent, and cross_fup_event()
+    end,        // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
+    stuck,      // some ran, and the walk cannot go on: `stuck()`
   };
   struct Stuck {
     GapCause cause = GapCause::desync;
@@ -49,10 +48,8 @@ class StretchWalk {
   /// Behind `psb`: goes on at the address that its FUP gives, as a walk does that begins there. What ran up to it as finish()
   /// tells it. False: the walk cannot come by there, and stuck() says where it stands.
   bool cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
-  /// Behind `async`: goes on where the TIP leads. What ran up to the FUP's address, and false, as finish().
-  bool cross_async(AsyncBranch& branch, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
-  /// Behind `tsx`: goes on at the FUP's address. The rest as cross_async().
-  bool cross_tsx(Transaction& tsx, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  /// Behind `fup_event`: goes on where it led. What ran up to the FUP's address, and false, as finish().
+  bool cross_fup_event(FupEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);

@@ -52,13 +52,11 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       if (found == StretchWalk::Found::blocks) continue;
       std::optional<BlockPart> part;
       tail.clear();
-      AsyncBranch branch;
-      Transaction tsx;
-      const bool fits = found == StretchWalk::Found::psb     ? walk.cross_psb(tail, part)
-                        : found == StretchWalk::Found::async ? walk.cross_async(branch, tail, part)
-                        : found == StretchWalk::Found::tsx   ? walk.cross_tsx(tsx, tail, part)
-                        : found == StretchWalk::Found::end   ? walk.finish(tail, part)
-                                                             : false;
+      FupEvent event;
+      const bool fits = found == StretchWalk::Found::psb         ? walk.cross_psb(tail, part)
+                        : found == StretchWalk::Found::fup_event ? walk.cross_fup_event(event, tail, part)
+                        : found == StretchWalk::Found::end       ? walk.finish(tail, part)
+                                                                 : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
       if (walk.last_psb() != 0) sync = walk.last_psb();

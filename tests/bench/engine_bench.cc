@@ -215,10 +215,8 @@ void add(const std::string& name, const Input& in) {
           bits += lanes.bits;
           if (stop == LaneLexer::Stop::psb)
             lexer.cross_psb(lanes);
-          else if (stop == LaneLexer::Stop::async)
-            lexer.cross_async(lanes);
-          else if (stop == LaneLexer::Stop::tsx)
-            lexer.cross_tsx(lanes);
+          else if (stop == LaneLexer::Stop::fup_event)
+            lexer.cross_fup_event(lanes);
           else if (stop == LaneLexer::Stop::end)
             break;
         }

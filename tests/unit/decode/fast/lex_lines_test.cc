@@ -61,14 +61,10 @@ uint64_t lex_both(ByteSpan trace, uint64_t from, uint64_t end, Random& random) {
       EXPECT_EQ(fastest.cross_psb(a), one_by_one.cross_psb(b));
       bit = 0;
       tip = 0;
-    } else if (right.stop == LaneLexer::Stop::async) {
-      const AsyncBranch l = fastest.cross_async(a), r = one_by_one.cross_async(b);
-      EXPECT_EQ(std::tie(l.from, l.to, l.fup, l.tip), std::tie(r.from, r.to, r.fup, r.tip));
-      bit = 0;
-      tip = 0;
-    } else if (right.stop == LaneLexer::Stop::tsx) {
-      const Transaction l = fastest.cross_tsx(a), r = one_by_one.cross_tsx(b);
-      EXPECT_EQ(std::tie(l.at, l.state, l.mode, l.fup), std::tie(r.at, r.state, r.mode, r.fup));
+    } else if (right.stop == LaneLexer::Stop::fup_event) {
+      const FupEvent l = fastest.cross_fup_event(a), r = one_by_one.cross_fup_event(b);
+      EXPECT_EQ(std::tie(l.kind, l.at, l.to, l.state, l.first, l.fup, l.last),
+                std::tie(r.kind, r.at, r.to, r.state, r.first, r.fup, r.last));
       bit = 0;
       tip = 0;
     } else {  // some of it is walked
