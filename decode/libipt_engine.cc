@@ -12,6 +12,7 @@
 #include "decode/packet_reader.h"
 #include "decode/psb_search.h"
 #include "decode/stretch_events.h"
+#include "decode/trace_bytes.h"
 #include "decode/x86_insn.h"
 
 namespace hindcast::decode {
@@ -32,6 +33,7 @@ class LibiptEngine final : public FlowDecoder {
   LibiptEngine(const PtTrace& trace, const pt_config& config, Resync resync, ImageSelector& images,
                std::shared_ptr<IptCode> code)
       : trace_(trace),
+        bytes_(trace.bytes, trace.parts),
         times_(trace.times),
         config_(config),
         resync_(resync),
@@ -78,8 +80,12 @@ class LibiptEngine final : public FlowDecoder {
     damage_ = 0;
     lost_to_ = 0;
     for (size_t i = ranges_.size(); i-- > 0;) {
+      if (ranges_[i].begin > offset) continue;
+      if (split_at_loss(i)) {
+        i += 2;
+        continue;
+      }
       const Range& r = ranges_[i];
-      if (r.begin > offset) continue;
       const auto psb = last_psb(trace_.bytes.subspan(r.begin, r.end - r.begin), offset - r.begin);
       if (!psb) continue;
       range_ = i;
@@ -95,6 +101,7 @@ class LibiptEngine final : public FlowDecoder {
  private:
   struct Range {
     uint64_t begin, end;
+    uint64_t lost_to = 0;  // what lies between its end and this is not what was written any more; 0: nothing
   };
   struct CallKind {
     uint64_t ip = 0;
@@ -136,6 +143,7 @@ class LibiptEngine final : public FlowDecoder {
       done_ = true;
       return;
     }
+    split_at_loss(range_);
     const Range& r = ranges_[range_];
     // libipt takes a pointer to mutable bytes but does not write to them.
     make_decoder(copy_.empty() ? const_cast<uint8_t*>(trace_.bytes.data()) + r.begin : copy_.data());
@@ -146,6 +154,25 @@ class LibiptEngine final : public FlowDecoder {
     }
     start_ = std::max(start_, r.begin);
     synced_ = false;
+  }
+
+  /// Brings a range into memory. True: its bytes are not what was written any more from where it ends now, and the next range
+  /// is what follows.
+  bool split_at_loss(size_t range) {
+    Range& r = ranges_[range];
+    const uint64_t lost = bytes_.cover(r.begin, r.end);
+    if (lost == r.end) return false;
+    copy_.clear();
+    const std::vector<uint64_t>& psbs = trace_.map.psbs;
+    auto psb = std::upper_bound(psbs.begin(), psbs.end(), lost);
+    const auto is_whole = [&](uint64_t at) { return bytes_.cover(at, at + kPsb.size()) == at + kPsb.size(); };
+    while (psb != psbs.end() && *psb + kPsb.size() <= r.end && !is_whole(*psb)) ++psb;
+    const bool goes_on = psb != psbs.end() && *psb + kPsb.size() <= r.end;
+    r.lost_to = goes_on ? *psb : r.end;
+    const Range behind{r.lost_to, std::exchange(r.end, lost)};
+    bytes_.cover(r.begin, r.end);
+    if (goes_on) ranges_.insert(ranges_.begin() + static_cast<ptrdiff_t>(range) + 1, behind);
+    return goes_on;
   }
 
   void make_decoder(uint8_t* bytes) {
@@ -163,6 +190,7 @@ class LibiptEngine final : public FlowDecoder {
     leave_stretch();
     account_for_before(trace_.first_stretch_from(ranges_[range_].end));
     emit_packet_gaps(ranges_[range_].end);
+    if (ranges_[range_].lost_to != 0) gap(GapCause::cut, ranges_[range_].end, ranges_[range_].lost_to, 0);
     decoder_.reset();
     copy_.clear();
     patch_at_ = kNone;
@@ -282,7 +310,7 @@ class LibiptEngine final : public FlowDecoder {
   PacketDecoder packet_decoder(uint64_t offset) const {
     pt_config c = config_;
     c.begin = const_cast<uint8_t*>(trace_.bytes.data());
-    c.end = c.begin + trace_.bytes.size();
+    c.end = c.begin + ranges_[range_].end;
     PacketDecoder d(pt_pkt_alloc_decoder(&c));
     if (d && pt_pkt_sync_set(d.get(), offset) < 0) d.reset();
     return d;
@@ -799,6 +827,7 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   const PtTrace& trace_;
+  TraceBytes bytes_;  // of the range that is decoded: libipt reads where it wants
   EventTimes times_;
   pt_config config_;
   Resync resync_;
@@ -840,49 +869,6 @@ class LibiptEngine final : public FlowDecoder {
 };
 
 }  // namespace
-
-PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts,
-                      std::span<const uint64_t> holes) {
-  PtTrace t;
-  t.bytes = bytes;
-  cuts.insert(cuts.end(), holes.begin(), holes.end());
-  std::sort(cuts.begin(), cuts.end());
-  for (uint64_t cut : cuts)
-    if (cut > 0 && cut < bytes.size() && (t.cuts.empty() || t.cuts.back() != cut)) t.cuts.push_back(cut);
-  PtScan found = scan_packets(bytes, time, t.cuts);
-  t.times = std::move(found.times);
-  t.map = std::move(found.map);
-  for (const uint64_t hole : holes) {
-    const auto at = std::find_if(t.map.gaps.begin(), t.map.gaps.end(), [hole](const Event& g) {
-      return g.offset == hole && g.cause == GapCause::not_captured;
-    });
-    if (at != t.map.gaps.end()) {
-      at->cause = GapCause::cut;
-    } else if (hole == bytes.size()) {
-      Event end;
-      end.kind = EventKind::gap;
-      end.cause = GapCause::cut;
-      end.offset = hole;
-      end.time = {t.times.at(hole).earliest, Tsc::max()};
-      t.map.gaps.push_back(end);
-    }
-  }
-  return t;
-}
-
-size_t PtTrace::stretch_at(uint64_t offset) const {
-  const auto& s = map.stretches;
-  const auto it =
-      std::upper_bound(s.begin(), s.end(), offset, [](uint64_t o, const Stretch& st) { return o < st.begin; });
-  return it == s.begin() ? s.size() : static_cast<size_t>(it - s.begin()) - 1;
-}
-
-size_t PtTrace::first_stretch_from(uint64_t offset) const {
-  const auto& s = map.stretches;
-  const auto it =
-      std::lower_bound(s.begin(), s.end(), offset, [](const Stretch& st, uint64_t o) { return st.begin < o; });
-  return static_cast<size_t>(it - s.begin());
-}
 
 Result<std::unique_ptr<FlowDecoder>> make_libipt_decoder(const PtTrace& trace, const DecodeConfig& config,
                                                          ImageSelector& images, std::shared_ptr<IptCode> code) {

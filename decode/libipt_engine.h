@@ -4,34 +4,13 @@
 // gaps, an interval of time per event, cuts inside the stream, and continuing at the earliest safe packet.
 #pragma once
 
-#include <cstdint>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "decode/libipt_code.h"
-#include "decode/pt_time.h"
-#include "decode/stretches.h"
+#include "decode/pt_trace.h"
 #include "hindcast/decoder.h"
 
 namespace hindcast::decode {
-
-/// One PT stream with what a packet-level scan says of it. Borrowed bytes; immutable once scanned.
-struct PtTrace {
-  ByteSpan bytes;
-  std::vector<uint64_t> cuts;  // ascending, inside the bytes
-  TimeMap times;
-  StretchMap map;
-
-  /// O(bytes). Cuts outside the bytes are ignored.
-  ///   holes  SharedBytes::holes: read like cuts, but what is missing there is a gap `cut`.
-  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
-                      std::span<const uint64_t> holes = {});
-  /// The last stretch that begins at or before offset; stretches.size() when there is none.
-  size_t stretch_at(uint64_t offset) const;
-  /// The first stretch that begins at offset or behind it; stretches.size() when there is none.
-  size_t first_stretch_from(uint64_t offset) const;
-};
 
 /// A FlowDecoder over trace. All arguments are borrowed but for code, which is shared. Errors: unsupported when libipt
 /// rejects the configuration.

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "decode/fast/stretch_walk.h"
-#include "decode/psb_search.h"
 #include "decode/stretch_events.h"
 
 namespace hindcast::decode {
@@ -29,7 +28,7 @@ class FastEngine final : public FastDecoder {
         graphs_(graphs),
         counts_(counts),
         all_walked_(std::all_of(all_.begin(), all_.end(), is_walked)),
-        walk_(trace.bytes, !config.options.noretcomp, graphs.memo()) {}
+        walk_(trace, !config.options.noretcomp, graphs.memo()) {}
 
   size_t next(std::span<Event> out) override {
     batch_ = kBatch;
@@ -107,7 +106,7 @@ class FastEngine final : public FastDecoder {
     lost_to_ = 0;
     unknown_stack();
     last_psb_failed_ = seekable_from_ = 0;
-    const uint64_t psb = last_psb(trace_.bytes, offset).value_or(0);
+    const uint64_t psb = last_psb(offset);
     gap_ = 0;
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
@@ -129,6 +128,17 @@ class FastEngine final : public FastDecoder {
   enum class State : uint8_t { between, walking, resuming, libipt, done };
 
   const Stretch& stretch() const { return all_[s_]; }
+
+  /// At or before offset; 0 when there is none.
+  uint64_t last_psb(uint64_t offset) const {
+    const auto behind = std::upper_bound(trace_.map.psbs.begin(), trace_.map.psbs.end(), offset);
+    return behind == trace_.map.psbs.begin() ? 0 : behind[-1];
+  }
+  /// At or behind offset; kNowhere when there is none.
+  uint64_t first_psb(uint64_t offset) const {
+    const auto first = std::lower_bound(trace_.map.psbs.begin(), trace_.map.psbs.end(), offset);
+    return first == trace_.map.psbs.end() ? kNowhere : *first;
+  }
 
   // ---- each step makes some progress and leaves zero or more events in ready_
   void step() {
@@ -343,8 +353,7 @@ class FastEngine final : public FastDecoder {
     at = std::clamp(at, st.begin, st.end);
     const auto cut = std::upper_bound(trace_.cuts.begin(), trace_.cuts.end(), at);
     const uint64_t limit = cut == trace_.cuts.end() ? trace_.bytes.size() : *cut;
-    if (psbs_.bytes().size() != limit) psbs_ = PsbSearch(trace_.bytes.first(limit));
-    const uint64_t psb = psbs_.next(std::max(at, last_psb_failed_ + 1)).value_or(limit);
+    const uint64_t psb = std::min(first_psb(std::max(at, last_psb_failed_ + 1)), limit);
     unknown_stack();
     if (psb < st.end) {
       gap(cause, at, psb, ip);
@@ -567,7 +576,6 @@ class FastEngine final : public FastDecoder {
   size_t s_ = 0;              // of all_: the stretch that is walked, or the next one
   size_t gap_ = 0;            // next of map.gaps
   uint64_t sync_ = kNowhere;  // the PSB since which the return stack is known
-  PsbSearch psbs_{{}};        // up to the next cut
   uint64_t last_psb_failed_ = 0;
   const bool all_walked_;
   std::shared_ptr<BlockGraph> graph_;

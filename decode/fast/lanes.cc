@@ -79,14 +79,6 @@ void drop_used(Lanes& lanes, uint32_t bit, size_t tip) {
     for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_bits[i] -= std::min(gone, lanes.tip_bits[i]);
 }
 
-/// Whether nothing but timing stands between the packet that was read and one of that kind.
-bool is_followed_by(Kind kind, PacketReader ahead) {
-  Packet p;
-  while (ahead.next(p) == Step::ok)
-    if (!is_timing(p.kind)) return p.kind == kind;
-  return false;
-}
-
 void clear(Lanes& lanes) {
   lanes.bits = 0;
   lanes.tips = lanes.tnts = 0;
@@ -94,11 +86,45 @@ void clear(Lanes& lanes) {
 
 }  // namespace
 
-LaneLexer::LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
-    : trace_(trace.first(end)), at_(from), end_(end), most_(kMostInLines) {
-  if (way == Way::fastest && can_lex_lines() && trace.size() > kReadBehindLines)
-    lines_end_ = trace.size() - kReadBehindLines;
+LaneLexer::LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
+    : trace_(trace), lexes_lines_(way == Way::fastest && can_lex_lines()), at_(from), end_(end), most_(kMostInLines) {
   last_ip_.expand(IpBytes::full, ip);
+}
+
+/// Makes what lies between readable, and a line behind it.
+void LaneLexer::cover(uint64_t from, uint64_t to) {
+  const uint64_t wanted = std::min<uint64_t>(to + kReadBehindLines, trace_.all().size());
+  const uint64_t covered = trace_.cover(from, wanted);
+  from_ = from;
+  is_true_ = covered == wanted;
+  readable_ = trace_.all().first(std::min(covered, end_));
+  lines_end_ = lexes_lines_ && is_true_ && covered > kReadBehindLines ? covered - kReadBehindLines : 0;
+}
+
+PacketReader LaneLexer::reader_at(uint64_t offset) const {
+  PacketReader reader(readable_);
+  reader.seek(offset);
+  return reader;
+}
+
+/// PacketReader::next(), of a reader of what is readable: that becomes more where the packet needs it.
+Step LaneLexer::next(PacketReader& reader, Packet& packet) {
+  for (;;) {
+    const Step step = reader.next(packet);
+    if (step == Step::ok || step == Step::bad || readable_.size() >= end_ || !is_true_) return step;
+    const uint64_t at = reader.offset();
+    cover(from_, readable_.size() + kPiece);
+    reader = PacketReader(readable_);
+    reader.seek(at);
+  }
+}
+
+/// Whether nothing but timing stands between the packet that was read and one of that kind.
+bool LaneLexer::is_followed_by(Kind kind, PacketReader ahead) {
+  Packet p;
+  while (next(ahead, p) == Step::ok)
+    if (!is_timing(p.kind)) return p.kind == kind;
+  return false;
 }
 
 LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
@@ -114,8 +140,10 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
   for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_offset[i] -= moved;
   lanes.base = base;
 
-  const uint64_t until = std::min(at_ + kPiece, end_);
-  const uint64_t piece = until - at_ + kMaxPacketBytes;
+  uint64_t until = std::min(at_ + kPiece, end_);
+  cover(base, until);
+  until = std::min<uint64_t>(until, readable_.size());
+  const uint64_t piece = std::max(until, at_) - at_ + kMaxPacketBytes;
   make_room(lanes.tnt, (lanes.bits + piece * kBitsPerByte) / 8 + 16);
   make_room(lanes.tnt_at, lanes.tnts + piece / kBytesPerTnts + kRoomForTnts);
   make_room(lanes.tip, lanes.tips + piece);
@@ -132,7 +160,7 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
       lex_packets(lanes, until);
       continue;
     }
-    at_ = lex_lines(trace_, at_, to, last_ip_, lanes);
+    at_ = lex_lines(readable_, at_, to, last_ip_, lanes);
     most_ = std::min(2 * most_, kMostInLines);
     if (at_ >= to) continue;
     // Where there is one packet that lines cannot hold (or one PSB) there may be many: the rest of the lines was read for
@@ -140,11 +168,12 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
     lex_packets(lanes, std::min(at_ + kLineBytes, until));
     most_ = kLineBytes;
   }
-  if (at_ >= end_ && stop_ == Stop::full) stop_ = Stop::end;
+  if (stop_ == Stop::full && at_ >= end_) stop_ = Stop::end;
+  if (stop_ == Stop::full && at_ >= readable_.size()) stop_ = Stop::lost;
 }
 
 void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
-  const uint8_t* const bytes = trace_.data();
+  const uint8_t* const bytes = readable_.data();
   uint64_t at = at_;
   LaneWriter out(lanes);
   while (at < until) {
@@ -155,14 +184,14 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       continue;
     }
     if (is_cyc(bytes[at])) {
-      at = behind_cyc(trace_, at);
+      at = behind_cyc(readable_, at);
       continue;
     }
-    PacketReader reader(trace_);
-    reader.seek(at);
+    PacketReader reader = reader_at(at);
     Packet p;
-    if (reader.next(p) != Step::ok) {  // the packet scan found none of these in the stretch
-      stop_ = Stop::end;
+    if (next(reader, p) !=
+        Step::ok) {  // where all is as it was written, the packet scan found none of these in the stretch
+      stop_ = is_true_ ? Stop::end : Stop::lost;
       break;
     }
     if (p.kind == Kind::tip) {
@@ -173,7 +202,7 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       stop_ = Stop::psb;
       break;
     } else if (p.kind == Kind::fup) {
-      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : Stop::end;
+      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : is_true_ ? Stop::end : Stop::lost;
       break;
     } else if (p.kind == Kind::mode_tsx && is_followed_by(Kind::fup, reader)) {  // else the rest of a PSB+
       stop_ = Stop::fup_event;
@@ -188,13 +217,13 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
 uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   clear(lanes);
   const uint64_t psb = at_;
-  PacketReader reader(trace_);
-  reader.seek(psb);
+  cover(psb, psb + kMaxPacketBytes);
+  PacketReader reader = reader_at(psb);
   last_ip_.reset();
   uint64_t ip = 0;
   Packet p;
   // Another PSB is one of its own: each byte is read once, however many there are.
-  while (reader.next(p) == Step::ok && p.kind != Kind::psbend && !is_tnt(p.kind) && p.kind != Kind::tip &&
+  while (next(reader, p) == Step::ok && p.kind != Kind::psbend && !is_tnt(p.kind) && p.kind != Kind::tip &&
          (p.kind != Kind::psb || p.offset == psb)) {
     const uint64_t to = expand_ip(last_ip_, p);
     if (p.kind == Kind::fup) ip = to;
@@ -209,11 +238,10 @@ FupEvent LaneLexer::cross_fup_event(Lanes& lanes) {
   clear(lanes);
   FupEvent event;
   event.first = at_;
-  PacketReader reader(trace_);
-  reader.seek(at_);
+  PacketReader reader = reader_at(at_);
   Packet p;
   for (bool over = false; !over;) {
-    (void)reader.next(p);  // is_followed_by() read them all
+    (void)next(reader, p);  // is_followed_by() read them all
     const uint64_t ip = expand_ip(last_ip_, p);
     if (p.kind == Kind::mode_tsx) {
       event.kind = EventKind::tsx;

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "decode/last_ip.h"
+#include "decode/packet_reader.h"
+#include "decode/trace_bytes.h"
 #include "hindcast/bytes.h"
 #include "hindcast/event.h"
 
@@ -55,7 +57,7 @@ struct FupEvent {
   uint64_t first = 0, fup = 0, last = 0;  // offsets of its packets
 };
 
-/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes. Cost: about 1 ns a byte where lex_lines() runs,
+/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes, of which it covers those that the lanes are of. Cost: about 1 ns a byte where lex_lines() runs,
 /// 2 to 3 elsewhere.
 class LaneLexer {
  public:
@@ -64,6 +66,7 @@ class LaneLexer {
     psb,        // a PSB begins at offset(): cross_psb() reads it
     fup_event,  // its packets begin at offset(): cross_fup_event() reads them
     end,        // all packets of the stretch were read
+    lost,       // the bytes at offset() are not what was written any more
   };
   enum class Way : uint8_t {
     fastest,     // that this machine has
@@ -71,7 +74,7 @@ class LaneLexer {
   };
 
   /// from: behind the packet that began the stretch; ip: the address that it gave; end: the packet that ended it.
-  LaneLexer(ByteSpan trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
+  LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
 
   /// Drops what the walk used up from the lanes' front (all bits before `bit`, all TIPs before `tip`) and lexes some more
   /// behind the rest. With stop() not at full nothing is added.
@@ -87,10 +90,18 @@ class LaneLexer {
   uint64_t offset() const { return at_; }
 
  private:
+  void cover(uint64_t from, uint64_t to);
   void lex(Lanes& lanes, uint64_t until);
   void lex_packets(Lanes& lanes, uint64_t until);
+  PacketReader reader_at(uint64_t offset) const;
+  Step next(PacketReader& reader, Packet& packet);
+  bool is_followed_by(Kind kind, PacketReader ahead);
 
-  ByteSpan trace_;
+  TraceBytes& trace_;
+  ByteSpan readable_;    // of the stretch, as far as it is covered and as it was written
+  uint64_t from_ = 0;    // what is before is covered no more
+  bool is_true_ = true;  // all that is covered is as it was written
+  const bool lexes_lines_;
   uint64_t at_, end_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;

@@ -1,11 +1,14 @@
 #include "decode/fast/stretch_walk.h"
 
+#include <algorithm>
+
 #include "decode/packet_reader.h"
 
 namespace hindcast::decode {
 
 bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
-  PacketReader reader(trace_);
+  const uint64_t behind = std::min<uint64_t>(stretch.begin + kMaxPacketBytes, trace_.all().size());
+  PacketReader reader(trace_.all().first(trace_.cover(stretch.begin, behind)));
   reader.seek(stretch.begin);
   Packet first;
   if (reader.next(first) != Step::ok) return false;
@@ -65,6 +68,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
           if (lexer_->stop() == LaneLexer::Stop::psb) return Found::psb;
           if (lexer_->stop() == LaneLexer::Stop::fup_event) return Found::fup_event;
         }
+        if (lexer_->stop() == LaneLexer::Stop::lost) return get_lost();
         if (why_ == WalkStop::used_all) return Found::end;
         return get_stuck(why_);
       }
@@ -146,7 +150,7 @@ std::optional<uint64_t> StretchWalk::last_used() const {
   if (walk_.bit == first_bit_ && walk_.tip == first_tip_) return std::nullopt;
   if (walk_.took_tip) return lanes_.base + lanes_.tip_offset[walk_.tip - 1];
   TntCursor bits;
-  bits.seek(lanes_, trace_, walk_.bit - 1);
+  bits.seek(lanes_, trace_.all(), walk_.bit - 1);
   return bits.offset();
 }
 
@@ -155,6 +159,12 @@ StretchWalk::Found StretchWalk::get_stuck(WalkStop why) {
   stuck_ = {GapCause::desync, replay_at(walk_.bit, walk_.tip).next_offset(*this), b.last_ip(), walk_.at,
             why == WalkStop::unseen_call};
   if (b.stops) stop_at(walk_.at);
+  return Found::stuck;
+}
+
+/// Where the trace is not what was written any more.
+StretchWalk::Found StretchWalk::get_lost() {
+  stuck_ = {GapCause::cut, lexer_->offset(), graph_->last_block(walk_.at).last_ip(), kNoBlock, false};
   return Found::stuck;
 }
 

@@ -7,7 +7,8 @@
 
 #include "decode/fast/tnt_cursor.h"
 #include "decode/fast/walker.h"
-#include "decode/stretches.h"
+#include "decode/pt_trace.h"
+#include "decode/trace_bytes.h"
 
 namespace hindcast::decode {
 
@@ -35,8 +36,8 @@ class StretchWalk {
     bool to_its_end = false;     // the last one as well, though nobody knows what came behind it
   };
 
-  StretchWalk(ByteSpan trace, bool ret_compression, RunMemo& memo)
-      : trace_(trace), ret_compression_(ret_compression), memo_(memo) {}
+  StretchWalk(const PtTrace& trace, bool ret_compression, RunMemo& memo)
+      : trace_(trace.bytes, trace.parts), ret_compression_(ret_compression), memo_(memo) {}
 
   /// At its begin. False when the packet there cannot be read.
   bool begin(const Stretch& stretch, BlockGraph& graph);
@@ -81,7 +82,7 @@ class StretchWalk {
           [[fallthrough]];
         case SuperKind::branch: {
           const uint64_t offset = bits_.offset();
-          bits_.step(w.lanes_, w.trace_);
+          bits_.step(w.lanes_, w.trace_.all());
           return offset;
         }
         case SuperKind::tip:
@@ -112,14 +113,15 @@ class StretchWalk {
   void ran_free(uint32_t at, std::vector<uint32_t>& out);
   void find_targets(size_t known);
   Found get_stuck(WalkStop why);
+  Found get_lost();
   Replay replay_at(uint32_t bit, size_t tip) const {
     Replay r;
-    r.bits_.seek(lanes_, trace_, bit);
+    r.bits_.seek(lanes_, trace_.all(), bit);
     r.tip_ = tip;
     return r;
   }
 
-  ByteSpan trace_;
+  TraceBytes trace_;
   const bool ret_compression_;
   RunMemo& memo_;
   const Stretch* stretch_ = nullptr;

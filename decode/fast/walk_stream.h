@@ -8,7 +8,6 @@
 
 #include "decode/fast/block_graphs.h"
 #include "decode/fast/stretch_walk.h"
-#include "decode/libipt_engine.h"
 
 namespace hindcast::decode {
 
@@ -20,7 +19,7 @@ namespace hindcast::decode {
 ///   stuck()             the rest of a stretch was given up: trace and code do not fit
 template <class ImageOf, class Sink>
 void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs, const ImageOf& image_of, Sink& sink) {
-  StretchWalk walk(trace.bytes, ret_compression, graphs.memo());
+  StretchWalk walk(trace, ret_compression, graphs.memo());
   std::shared_ptr<BlockGraph> graph;
   std::vector<uint32_t> tail;
   uint64_t sync = ~uint64_t{0};

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "hindcast/event.h"
 #include "hindcast/pt_config.h"
 #include "hindcast/result.h"
+#include "hindcast/stream_bytes.h"
 
 namespace hindcast {
 
@@ -23,6 +26,18 @@ struct SharedBytes {
   std::vector<uint64_t> holes = {};
 };
 
+/// A stream that is in memory as a whole.
+class WholeStream final : public StreamBytes {
+ public:
+  explicit WholeStream(SharedBytes bytes)
+      : StreamBytes(bytes.bytes, std::move(bytes.holes)), owner_(std::move(bytes.owner)) {}
+  uint64_t hold(uint64_t, uint64_t to) override { return to; }
+  void release(uint64_t, uint64_t) override {}
+
+ private:
+  std::shared_ptr<const void> owner_;
+};
+
 /// Hands out a snapshot's bytes by id: a bundle, an import, or vectors in a test. Keeping bytes cached is up
 /// to the implementation; what it returned stays valid for as long as the caller holds the owner. One thread
 /// of the caller.
@@ -32,6 +47,17 @@ class ByteSource {
   /// All bytes of the stream / image with this id. Errors: not_found, corrupt, io.
   virtual Result<SharedBytes> stream(uint32_t id) = 0;
   virtual Result<SharedBytes> image(uint32_t id) = 0;
+  /// A stream of which a part is in memory when it is held. May borrow from the source. Errors: as stream().
+  virtual Result<std::shared_ptr<StreamBytes>> stream_in_parts(uint32_t id) {
+    HC_TRY(SharedBytes bytes, stream(id));
+    return std::shared_ptr<StreamBytes>(std::make_shared<WholeStream>(std::move(bytes)));
+  }
+
+  /// What was found out about a stream at an earlier time, as it was given to keep(); nothing when nothing was kept. Any
+  /// thread may call this and keep().
+  virtual std::optional<std::vector<uint8_t>> kept(uint32_t) { return std::nullopt; }
+  /// Keeps what `make` gives, or does not: who asks must be able to find it out anew.
+  virtual void keep(uint32_t, const std::function<std::vector<uint8_t>()>&) {}
 };
 
 /// A run of code bytes at an address. Sections with equal `content` hold the same backing bytes, of which

@@ -200,13 +200,14 @@ void add(const std::string& name, const Input& in) {
     uint64_t bits = 0;
     for (auto _ : state) {
       Lanes lanes;
+      TraceBytes bytes(in.trace.bytes);
       bits = 0;
       for (const Stretch& st : in.trace.map.stretches) {
         PacketReader reader(in.trace.bytes);
         reader.seek(st.begin);
         Packet first;
         if (!st.plain || reader.next(first) != Step::ok) continue;
-        LaneLexer lexer(in.trace.bytes, reader.offset(), st.end, st.begin_ip);
+        LaneLexer lexer(bytes, reader.offset(), st.end, st.begin_ip);
         lanes.bits = 0;
         lanes.tips = lanes.tnts = 0;
         lanes.base = reader.offset();

@@ -34,7 +34,8 @@ std::vector<Tnt> tnts_of(const Lanes& lanes, ByteSpan trace, uint32_t from) {
 TEST(Lanes, BitsArePackedAndTimingLeavesNoTrace) {
   const PtBytes t =
       PtBytes().tnt("TNNTTN").mtc(1).tnt("T").cyc(3).cyc(5000).tnt64("NTNTNTNTTTTNNN").tsc(99).pad(3).tnt("N");
-  LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), 0x401000);
   Lanes lanes;
   EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::end);
   EXPECT_EQ(bits_of(lanes), "TNNTTNTNTNTNTNTTTTNNNN");
@@ -44,7 +45,8 @@ TEST(Lanes, BitsArePackedAndTimingLeavesNoTrace) {
 TEST(Lanes, TipsAreWholeAddressesWithTheBitsSentBefore) {
   const PtBytes t =
       PtBytes().tip(0x5008, 1).tnt("TT").tip(0x7fff00001000).tip(0x2000, 1).tnt("N").tip(0xffffffff81000000, 6);
-  LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), 0x401000);
   Lanes lanes;
   lexer.more(lanes, 0, 0);
   ASSERT_EQ(lanes.tips, 4u);
@@ -60,7 +62,8 @@ TEST(Lanes, TipsAreWholeAddressesWithTheBitsSentBefore) {
 TEST(Lanes, AFupEndsThemAndAPsbStopsThem) {
   const PtBytes t =
       PtBytes().tnt("T").psb().tsc(5).mode_exec().fup(0x402000).psbend().tip(0x10, 1).fup(0x402010).mtc(3);
-  LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), 0x401000);
   Lanes lanes;
   EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::psb);
   EXPECT_EQ(lexer.offset(), 1u);
@@ -74,7 +77,8 @@ TEST(Lanes, AFupEndsThemAndAPsbStopsThem) {
 
 TEST(Lanes, AFupThatATipFollowsStopsThemAndBothCompressTheIpOfWhatFollows) {
   const PtBytes t = PtBytes().tnt("T").fup(0x2000, 1).mtc(3).cyc(1).tip(0x500010).tnt("NN").tip(0x20, 1).fup(0x500030);
-  LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), 0x401000);
   Lanes lanes;
   EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::fup_event);
   EXPECT_EQ(bits_of(lanes), "T");
@@ -95,7 +99,8 @@ TEST(Lanes, AFupThatATipFollowsStopsThemAndBothCompressTheIpOfWhatFollows) {
 
 TEST(Lanes, OfAPsbWithoutAFupThereIsNoAddress) {
   const PtBytes t = PtBytes().psb().tsc(5).psbend().tnt("T");
-  LaneLexer lexer(t.bytes(), 0, t.size(), 0);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), 0);
   Lanes lanes;
   EXPECT_EQ(lexer.more(lanes, 0, 0), LaneLexer::Stop::psb);
   EXPECT_EQ(lexer.cross_psb(lanes), 0u);
@@ -134,7 +139,8 @@ TEST(Lanes, PiecesOfALongStretchGiveWhatTheWholeGives) {
         kind == 14 ? t.mtc(1) : t.pad();
       }
     }
-    LaneLexer lexer(t.bytes(), 0, t.size(), 0x401000);
+    TraceBytes trace(t.bytes());
+    LaneLexer lexer(trace, 0, t.size(), 0x401000);
     Lanes lanes;
     size_t bit_base = 0, tip_base = 0, tnt = 0;
     uint32_t bit = 0;

@@ -43,7 +43,8 @@ Seen seen(const LaneLexer& lexer, const Lanes& lanes, ByteSpan trace, uint32_t b
 
 /// Where lexing ended: the same for both ways, or the test has failed.
 uint64_t lex_both(ByteSpan trace, uint64_t from, uint64_t end, Random& random) {
-  LaneLexer fastest(trace, from, end, 0x401000), one_by_one(trace, from, end, 0x401000, LaneLexer::Way::one_by_one);
+  TraceBytes bytes(trace);
+  LaneLexer fastest(bytes, from, end, 0x401000), one_by_one(bytes, from, end, 0x401000, LaneLexer::Way::one_by_one);
   Lanes a, b;
   a.base = b.base = from;
   uint32_t bit = 0;

@@ -13,7 +13,8 @@ constexpr uint64_t kBase = test::kTinyBase;
 
 std::vector<uint64_t> walk(BlockGraph& graph, RunMemo& memo, const test::PtBytes& t, bool ret_compression,
                            size_t room) {
-  LaneLexer lexer(t.bytes(), 0, t.size(), kBase);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), kBase);
   Lanes lanes;
   Walk w;
   w.at = graph.at(kBase);

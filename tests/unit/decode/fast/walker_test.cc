@@ -23,7 +23,8 @@ Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, b
             size_t room = 20) {
   BlockGraph graph(
       std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}}), 64);
-  LaneLexer lexer(t.bytes(), 0, t.size(), from);
+  TraceBytes trace(t.bytes());
+  LaneLexer lexer(trace, 0, t.size(), from);
   Lanes lanes;
   lexer.more(lanes, 0, 0);
   Walk w;

@@ -1,0 +1,35 @@
+// One PT stream and what its packets alone say of it: what every decoder of flow begins with.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/pt_time.h"
+#include "decode/stretches.h"
+#include "hindcast/bytes.h"
+#include "hindcast/stream_bytes.h"
+
+namespace hindcast::decode {
+
+/// One PT stream with what a packet-level scan says of it. Borrowed bytes; immutable once scanned.
+struct PtTrace {
+  ByteSpan bytes;
+  StreamBytes* parts = nullptr;  // who brings them into memory for a TraceBytes; nullptr: they are there
+  std::vector<uint64_t> cuts;    // ascending, inside the bytes
+  TimeMap times;
+  StretchMap map;
+
+  /// O(bytes). Cuts outside the bytes are ignored.
+  ///   holes  SharedBytes::holes: read like cuts, but what is missing there is a gap `cut`.
+  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
+                      std::span<const uint64_t> holes = {});
+  /// Those inside the bytes, in order.
+  void set_cuts(std::vector<uint64_t> all);
+  /// The last stretch that begins at or before offset; stretches.size() when there is none.
+  size_t stretch_at(uint64_t offset) const;
+  /// The first stretch that begins at offset or behind it; stretches.size() when there is none.
+  size_t first_stretch_from(uint64_t offset) const;
+};
+
+}  // namespace hindcast::decode
