@@ -12,6 +12,7 @@
 #include "transport/bundle_bytes.h"
 #include "transport/chunk_codec.h"
 #include "transport/chunk_table.h"
+#include "transport/digest.h"
 #include "transport/manifest.h"
 
 namespace hindcast::transport {
@@ -27,6 +28,7 @@ struct BundleReader::Impl {
   std::vector<Snapshot> snapshots;
   std::vector<Damage> damage;
   uint64_t raw = 0;
+  std::shared_ptr<IdleParts> idle = std::make_shared<IdleParts>(kMostIdleBytes);
 
   explicit Impl(BundleBytes s) : source(std::move(s)) {}
 
@@ -320,6 +322,33 @@ Result<BundleReader::Salvage> BundleReader::salvage_stream(size_t snapshot, uint
   for (const Damage& d : impl_->damage)
     if (d.stream == id && d.snapshot == snapshot) out.damage.push_back(d);
   return out;
+}
+
+Result<std::shared_ptr<StreamParts>> BundleReader::stream_in_parts(size_t snapshot, uint32_t id) const {
+  HC_TRY(const Run* run, impl_->run_of(snapshot, id, false));
+  std::vector<StreamParts::Chunk> chunks;
+  for (const uint32_t chunk : run->chunks) {
+    const auto& header = impl_->table.chunks[chunk].header;
+    chunks.push_back({header.offset, header.raw_bytes, chunk});
+  }
+  return StreamParts::open(
+      std::move(chunks),
+      [impl = impl_.get()](uint32_t chunk, ChunkDecoder& decoder) { return impl->read_chunk(chunk, decoder); },
+      impl_->idle);
+}
+
+Result<std::string> BundleReader::content_key(size_t snapshot, uint32_t stream) const {
+  HC_TRY(const Run* run, impl_->run_of(snapshot, stream, false));
+  std::vector<uint8_t> content;
+  ByteWriter out(content);
+  for (const uint32_t chunk : run->chunks) {
+    const auto& header = impl_->table.chunks[chunk].header;
+    out.u32(header.raw_bytes);
+    out.u64(header.raw_checksum);
+  }
+  Hasher hasher;
+  hasher.add(content);
+  return hex(hasher.finish());
 }
 
 const std::vector<BundleReader::Damage>& BundleReader::damage() const { return impl_->damage; }
