@@ -37,7 +37,7 @@ Result<void> HostTrace::number_instructions(size_t threads,
   const DecodeConfig config = impl_->decode_config(Resync::earliest);
   std::vector<Learned> learned(std::max<size_t>(threads, 1));
   uint64_t total = 0, before = 0;
-  for (const auto& s : impl_->streams) total += s->bytes.bytes.size();
+  for (const auto& s : impl_->streams) total += s->trace.bytes.size();
   for (const auto& s : impl_->streams) {
     if (!s->index) {
       SharedImages images(*impl_, *s);
@@ -50,7 +50,7 @@ Result<void> HostTrace::number_instructions(size_t threads,
         if (done) done(before + bytes, total);
       });
     }
-    before += s->bytes.bytes.size();
+    before += s->trace.bytes.size();
   }
   return {};
 }

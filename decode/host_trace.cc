@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "decode/host_trace_impl.h"
+#include "decode/kept_scan.h"
+#include "decode/trace_bytes.h"
 
 namespace hindcast::decode {
 namespace {
@@ -233,7 +235,25 @@ DecodeConfig HostTrace::Impl::decode_config(Resync resync) const {
   return c;
 }
 
-/// Reads the PT streams one after the other; what was read is scanned meanwhile, on all CPUs.
+/// What its packets say, as it was kept or found now. False: some of its bytes cannot be read.
+bool HostTrace::Impl::scan(PtStream& stream, const PtTimeConfig& time) {
+  StreamBytes& bytes = *stream.bytes;
+  PtTrace& trace = stream.trace;
+  trace.bytes = bytes.bytes();
+  trace.set_cuts(stream.info.cuts);
+  const bool whole = bytes.holes().empty();
+  const auto kept = whole ? source.kept(stream.info.id) : std::nullopt;
+  if (!kept || !unpack_scan(*kept, time, trace)) {
+    TraceBytes all(bytes.bytes(), &bytes);
+    if (all.cover(0, bytes.bytes().size()) != bytes.bytes().size()) return false;
+    trace = PtTrace::scan(bytes.bytes(), time, stream.info.cuts, bytes.holes());
+    if (whole) source.keep(stream.info.id, [&] { return pack_scan(trace, time); });
+  }
+  trace.parts = &bytes;
+  return true;
+}
+
+/// On all CPUs.
 Result<std::vector<std::unique_ptr<PtStream>>> HostTrace::Impl::scan_streams() {
   PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
   time.traced = info.traced;
@@ -243,23 +263,29 @@ Result<std::vector<std::unique_ptr<PtStream>>> HostTrace::Impl::scan_streams() {
     if (r.has_time && r.time != RecordTime(0)) time.near = clock.to_tsc(r.time).earliest;
   }
   std::vector<std::unique_ptr<PtStream>> streams;
-  std::deque<std::future<void>> scans;  // ends before the streams do
+  std::deque<std::pair<PtStream*, std::future<bool>>> scans;  // ends before the streams do
+  // Of damaged bytes it has to be known beforehand where.
+  const auto finish_one = [&]() -> Result<void> {
+    PtStream& stream = *scans.front().first;
+    const bool scanned = scans.front().second.get();
+    scans.pop_front();
+    if (scanned) return {};
+    HC_TRY(SharedBytes bytes, source.stream(stream.info.id));
+    stream.bytes = std::make_shared<WholeStream>(std::move(bytes));
+    scan(stream, time);
+    return {};
+  };
   const size_t at_once = std::max(1u, std::thread::hardware_concurrency());
   for (const StreamInfo& s : info.streams) {
     if (s.kind != StreamKind::pt) continue;
     streams.push_back(std::make_unique<PtStream>());
     PtStream* stream = streams.back().get();
     stream->info = s;
-    HC_TRY(stream->bytes, source.stream(s.id));
-    if (scans.size() >= at_once) {
-      scans.front().get();
-      scans.pop_front();
-    }
-    scans.push_back(std::async([stream, time] {
-      stream->trace = PtTrace::scan(stream->bytes.bytes, time, stream->info.cuts, stream->bytes.holes);
-    }));
+    HC_TRY(stream->bytes, source.stream_in_parts(s.id));
+    if (scans.size() >= at_once) HC_TRY_VOID(finish_one());
+    scans.emplace_back(stream, std::async(std::launch::async, [this, stream, time] { return scan(*stream, time); }));
   }
-  for (std::future<void>& scan : scans) scan.get();
+  while (!scans.empty()) HC_TRY_VOID(finish_one());
   return streams;
 }
 
@@ -359,7 +385,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     c.stream = s.id;
     c.cpu = s.cpu;
     c.tid = s.tid;
-    c.bytes = stream->bytes.bytes.size();
+    c.bytes = stream->trace.bytes.size();
     c.wrapped = s.wrapped;
     const StretchMap& map = stream->trace.map;
     const bool starts_late =

@@ -19,7 +19,7 @@ namespace hindcast::decode {
 /// One PT stream with its scan and its owners.
 struct PtStream {
   StreamInfo info;
-  SharedBytes bytes;
+  std::shared_ptr<StreamBytes> bytes;
   PtTrace trace;
   std::vector<Slice> slices;  // of its CPU, those that may have been traced
   std::vector<Owner> owners;  // per stretch
@@ -64,6 +64,7 @@ struct HostTrace::Impl {
 
   DecodeConfig decode_config(Resync resync) const;
   Result<std::vector<std::unique_ptr<PtStream>>> scan_streams();
+  bool scan(PtStream& stream, const PtTimeConfig& time);
 };
 
 /// The cursors of flow_cursor.cc.

@@ -108,6 +108,24 @@ std::optional<uint64_t> TimeMap::last_before(Tsc t) const {
   return upper_.last_key_below(t.value());
 }
 
+void TimeMap::pack(ByteWriter& out) const {
+  lower_.pack(out);
+  upper_.pack(out);
+  out.u64(readings_);
+  out.u64(contradictions_);
+  out.u64(outer_.earliest.value());
+  out.u64(outer_.latest.value());
+}
+
+bool TimeMap::unpack(ByteReader& in) {
+  if (!lower_.unpack(in) || !upper_.unpack(in)) return false;
+  readings_ = in.u64();
+  contradictions_ = in.u64();
+  const Tsc earliest(in.u64());
+  outer_ = {earliest, Tsc(in.u64())};
+  return !in.failed();
+}
+
 TscInterval TimeMap::window(uint64_t first, uint64_t last) const {
   return interval(lower_.at_or_before(first), upper_.at_or_after(last));
 }

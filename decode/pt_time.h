@@ -123,6 +123,9 @@ class TimeMap {
   /// TSC and MTC packets that gave a bound, and those that contradicted earlier ones (0 on a sane machine).
   uint64_t readings() const { return readings_; }
   uint64_t contradictions() const { return contradictions_; }
+  /// As bytes, and back. False: they are no map.
+  void pack(ByteWriter& out) const;
+  bool unpack(ByteReader& in);
   size_t memory_bytes() const { return lower_.bytes() + upper_.bytes(); }
 
  private:

@@ -8,6 +8,8 @@
 #include <limits>
 #include <optional>
 
+#include "hindcast/bytes.h"
+
 namespace hindcast::decode {
 
 /// Pairs (key, value) with keys strictly and values never decreasing, kept as 16-bit differences to the first pair of
@@ -117,6 +119,10 @@ class TimeSteps {
     At here_, next_;                 // pairs n_ - 1 and n_
     uint64_t from_ = 0, width_ = 0;  // keys from `from_` on, so many of them, lie between these two
   };
+
+  /// As bytes, and back. False, and nothing is here: they are no steps, or not these.
+  void pack(ByteWriter& out) const;
+  bool unpack(ByteReader& in);
 
   size_t bytes() const { return runs_.size() * sizeof(Run) + steps_.size() * sizeof(Step); }
   /// The most that one pair takes: a run of its own.

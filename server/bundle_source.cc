@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "hindcast/bundle_format.h"
+
 namespace hindcast::server {
 namespace {
 
@@ -32,6 +34,50 @@ Result<SharedBytes> BundleSource::stream(uint32_t id) {
   const auto kept = std::make_shared<const Stream>(std::move(stream));
   streams_[id] = kept;
   return shared(kept);
+}
+
+Result<std::shared_ptr<StreamBytes>> BundleSource::stream_in_parts(uint32_t id) {
+  // What is known to be damaged is found out about at once, and whole.
+  const auto is_its = [&](const auto& d) { return d.snapshot == snapshot_ && d.stream == id; };
+  if (std::any_of(reader_.damage().begin(), reader_.damage().end(), is_its)) return ByteSource::stream_in_parts(id);
+  std::shared_ptr<transport::StreamParts> parts = parts_[id].lock();
+  if (!parts) {
+    HC_TRY(parts, reader_.stream_in_parts(snapshot_, id));
+    parts_[id] = parts;
+  }
+  return std::shared_ptr<StreamBytes>(std::move(parts));
+}
+
+std::optional<std::string> BundleSource::scan_key(uint32_t id) const {
+  if (!scans_) return std::nullopt;
+  for (const StreamInfo& s : reader_.snapshot(snapshot_).streams)
+    if (s.id == id && s.bytes < kFewestToKeep) return std::nullopt;
+  auto key = reader_.content_key(snapshot_, id);
+  if (!key.ok()) return std::nullopt;
+  return std::move(key).value();
+}
+
+std::optional<std::vector<uint8_t>> BundleSource::kept(uint32_t id) {
+  const auto key = scan_key(id);
+  return key ? scans_->read(*key, bundle::kMaxReadBytes) : std::nullopt;
+}
+
+void BundleSource::keep(uint32_t id, const std::function<std::vector<uint8_t>()>& make) {
+  if (const auto key = scan_key(id)) scans_->write(*key, make());
+}
+
+std::vector<transport::BundleReader::Damage> BundleSource::damage() const {
+  std::vector<transport::BundleReader::Damage> all = damage_;
+  for (const auto& [id, weak] : parts_) {
+    const auto parts = weak.lock();
+    if (!parts) continue;
+    for (const auto& loss : parts->losses()) {
+      const std::string what = "stream " + std::to_string(id) + ": " + loss.why;
+      const auto same = [&](const auto& d) { return d.stream == id && d.offset == loss.offset; };
+      if (std::none_of(all.begin(), all.end(), same)) all.push_back({what, id, loss.offset, loss.bytes, snapshot_, 0});
+    }
+  }
+  return all;
 }
 
 Result<SharedBytes> BundleSource::image(uint32_t id) {

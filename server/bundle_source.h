@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "hindcast/decoder.h"
+#include "server/scan_store.h"
 #include "transport/bundle_reader.h"
 
 namespace hindcast::server {
@@ -14,16 +15,24 @@ namespace hindcast::server {
 /// again behind it: a hole at its end, as where the file itself was cut. Damaged images are an error.
 class BundleSource : public ByteSource {
  public:
-  /// The reader is borrowed for the object's life.
-  BundleSource(const transport::BundleReader& reader, size_t snapshot) : reader_(reader), snapshot_(snapshot) {}
+  /// The reader is borrowed for the object's life, scans too; nullptr: none are kept.
+  BundleSource(const transport::BundleReader& reader, size_t snapshot, const ScanStore* scans = nullptr)
+      : reader_(reader), snapshot_(snapshot), scans_(scans) {}
 
   Result<SharedBytes> stream(uint32_t id) override;
   Result<SharedBytes> image(uint32_t id) override;
+  /// Chunks that are found damaged later are in damage(), too.
+  Result<std::shared_ptr<StreamBytes>> stream_in_parts(uint32_t id) override;
+  /// Of streams of kFewestToKeep bytes or more. Any thread.
+  std::optional<std::vector<uint8_t>> kept(uint32_t id) override;
+  void keep(uint32_t id, const std::function<std::vector<uint8_t>()>& make) override;
 
-  static constexpr uint8_t kDamageFill = 0x05;
+  static constexpr uint64_t kFewestToKeep = uint64_t{4} << 20;  // fewer are scanned as soon as read
+
+  static constexpr uint8_t kDamageFill = transport::StreamParts::kDamageFill;
 
   /// What was found broken while handing out bytes, beyond what opening the bundle showed.
-  const std::vector<transport::BundleReader::Damage>& damage() const { return damage_; }
+  std::vector<transport::BundleReader::Damage> damage() const;
 
  private:
   using Bytes = std::vector<uint8_t>;
@@ -31,11 +40,14 @@ class BundleSource : public ByteSource {
     Bytes bytes;
     std::vector<uint64_t> holes;
   };
+  std::optional<std::string> scan_key(uint32_t id) const;
   void note(const transport::BundleReader::Damage& damage);
   Result<Stream> read_damaged(uint32_t id, const Error& why);
 
   const transport::BundleReader& reader_;
   size_t snapshot_;
+  const ScanStore* const scans_;
+  std::map<uint32_t, std::weak_ptr<transport::StreamParts>> parts_;
   std::map<uint32_t, std::weak_ptr<const Stream>> streams_;
   std::map<uint32_t, std::weak_ptr<const Bytes>> images_;
   std::vector<transport::BundleReader::Damage> damage_;

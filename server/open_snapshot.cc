@@ -89,8 +89,9 @@ std::vector<SliceRow> OpenSnapshot::slices(const decode::ThreadInfo& thread) con
 }
 
 Result<std::unique_ptr<OpenSnapshot>> open_snapshot(const transport::BundleReader& reader, size_t index,
-                                                    const std::vector<std::string>& debug_dirs) {
-  auto s = std::make_unique<OpenSnapshot>(reader, index);
+                                                    const std::vector<std::string>& debug_dirs,
+                                                    const ScanStore* scans) {
+  auto s = std::make_unique<OpenSnapshot>(reader, index, scans);
   const SnapshotInfo& info = reader.snapshot(index);
   HC_TRY(s->trace, decode::HostTrace::build(info, s->source));
   s->places = std::make_unique<PlaceFinder>(*s->trace, s->source, debug_dirs);

@@ -13,7 +13,8 @@ namespace hindcast::server {
 
 /// Members borrow from each other in this order; neither copied nor moved.
 struct OpenSnapshot {
-  OpenSnapshot(const transport::BundleReader& reader, size_t index) : source(reader, index) {}
+  OpenSnapshot(const transport::BundleReader& reader, size_t index, const ScanStore* scans)
+      : source(reader, index, scans) {}
   OpenSnapshot(const OpenSnapshot&) = delete;
   OpenSnapshot& operator=(const OpenSnapshot&) = delete;
 
@@ -27,8 +28,9 @@ struct OpenSnapshot {
   std::vector<SliceRow> slices(const decode::ThreadInfo& thread) const;
 };
 
-/// Errors: as HostTrace::build(). reader and debug_dirs are borrowed.
+/// Errors: as HostTrace::build(). reader, debug_dirs and scans (nullptr: none are kept) are borrowed.
 Result<std::unique_ptr<OpenSnapshot>> open_snapshot(const transport::BundleReader& reader, size_t index,
-                                                    const std::vector<std::string>& debug_dirs);
+                                                    const std::vector<std::string>& debug_dirs,
+                                                    const ScanStore* scans = nullptr);
 
 }  // namespace hindcast::server

@@ -47,6 +47,7 @@ class BundleQuery : public Query {
     store_.stored_bytes = reader_.stored_bytes();
     store_.raw_bytes = reader_.raw_bytes();
     store_.damage = damage_rows(reader_.damage());
+    if (!options_.scan_folder.empty()) scans_.emplace(options_.scan_folder, options_.most_scan_bytes);
   }
 
   const StoreInfo& store() const override { return store_; }
@@ -118,13 +119,14 @@ class BundleQuery : public Query {
                    std::to_string(snapshots_.size()) + " snapshots, numbered from 0",
                    {}};
     if (!snapshots_[index]) {
-      HC_TRY(snapshots_[index], open_snapshot(reader_, index, options_.debug_dirs));
+      HC_TRY(snapshots_[index], open_snapshot(reader_, index, options_.debug_dirs, scans_ ? &*scans_ : nullptr));
     }
     return snapshots_[index].get();
   }
 
   transport::BundleReader reader_;
   const QueryOptions options_;
+  std::optional<ScanStore> scans_;
   StoreInfo store_;
   std::vector<std::unique_ptr<OpenSnapshot>> snapshots_;  // opened when first asked for
 };

@@ -337,6 +337,9 @@ class Query {
 struct QueryOptions {
   /// Folders with separate debug files, searched as DIR/.build-id/xx/yyyy.debug.
   std::vector<std::string> debug_dirs{"/usr/lib/debug"};
+  /// Where is kept what scans of large streams found, so that they are opened at once the next time. Empty: nowhere.
+  std::string scan_folder;
+  uint64_t most_scan_bytes = uint64_t{2} << 30;  // of all in the folder
 };
 
 /// Opens a local bundle. Errors: not_found, bad_input (not a bundle), version, corrupt, io; each with what to do.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -199,8 +200,18 @@ void add_thread_flags(CLI::App& sub, Request& request) {
       ->type_name("DIR");
 }
 
+std::string cache_folder() {
+  if (const char* set = std::getenv("HINDCAST_CACHE")) return set;
+  // By the XDG base directory specification; a relative path counts as unset.
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache == '/')
+    return std::string(cache) + "/hindcast";
+  if (const char* home = std::getenv("HOME"); home && *home == '/') return std::string(home) + "/.cache/hindcast";
+  return {};
+}
+
 Result<std::unique_ptr<Query>> open(const Request& request) {
   QueryOptions options;
+  options.scan_folder = cache_folder();
   options.debug_dirs.insert(options.debug_dirs.begin(), request.debug_dirs.begin(), request.debug_dirs.end());
   auto opened = open_query(request.file, options);
   if (!opened.ok()) {
