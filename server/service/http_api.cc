@@ -129,7 +129,7 @@ void HttpApi::Impl::set_limits() {
   server.set_tcp_nodelay(true);
   server.set_keep_alive_max_count(1);  // so what is left of a body that was refused is never taken for a request
   server.set_read_timeout(10);
-  server.set_write_timeout(config.run_limit.count());  // a pager at the other end may take its time
+  server.set_write_timeout(config.run.limit.count());  // a pager at the other end may take its time
   server.set_payload_max_length(SIZE_MAX);             // each handler has a limit of its own
   server.set_exception_handler([](const Request&, Response& res, std::exception_ptr) {
     answer(res, {Errc::bad_input, "the request could not be handled", {}, {}}, 500);
@@ -340,7 +340,7 @@ void HttpApi::Impl::run(Response& res, Body sent) {
   if (!slot) return answer(res, busy("commands", config.run_children));
   std::vector<std::string> argv{config.program, request->command, *host + "/" + request->incident + ".hcb"};
   argv.insert(argv.end(), request->options.begin(), request->options.end());
-  auto started = RunCommand::start(argv, config.folder, config.run_limit);
+  auto started = RunCommand::start(argv, config.run);
   if (!started.ok()) return answer(res, started.error());
   ++count.runs;
   // Gone, child and all, when httplib lets go of the answer: its end, or the client's.

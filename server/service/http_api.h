@@ -11,6 +11,7 @@
 #include "server/service/http_json.h"
 #include "server/service/incidents.h"
 #include "server/service/log.h"
+#include "server/service/run_command.h"
 #include "server/service/upload.h"
 #include "transport/file_sink.h"
 
@@ -19,10 +20,9 @@ namespace hindcast::server {
 struct HttpConfig {
   HttpAddress address;
   std::string token;        // empty: none; then the address must be a loopback one
-  std::string folder;       // of bundles: where commands run
+  RunOptions run;           // of commands; its folder is that of bundles
   std::string program;      // the hindcast executable
   size_t run_children = 4;  // at once
-  std::chrono::seconds run_limit{600};
 };
 
 /// Outlive the interface.

@@ -17,10 +17,13 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr size_t kFrameBytes = 65536;
+constexpr int kBackgroundNice = 10;
 
 /// Between fork and exec: only what is safe in a process of many threads.
-[[noreturn]] void become(char* const* argv, char* const* env, const char* folder, int out, int err, int trouble) {
+[[noreturn]] void become(char* const* argv, char* const* env, const char* folder, bool in_background, int out, int err,
+                         int trouble) {
   ::setpgid(0, 0);
+  if (in_background) ::setpriority(PRIO_PROCESS, 0, kBackgroundNice);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t none;
   ::sigemptyset(&none);
@@ -62,26 +65,26 @@ std::string frame_bytes(const RunFrame& frame) {
   return s + frame.bytes;
 }
 
-Result<std::unique_ptr<RunCommand>> RunCommand::start(const std::vector<std::string>& argv, const std::string& folder,
-                                                      std::chrono::seconds limit) {
+Result<std::unique_ptr<RunCommand>> RunCommand::start(const std::vector<std::string>& argv, const RunOptions& options) {
   HC_TRY(auto out, make_pipe());
   HC_TRY(auto err, make_pipe());
   HC_TRY(auto trouble, make_pipe());
   std::vector<char*> args;
   for (const std::string& a : argv) args.push_back(const_cast<char*>(a.c_str()));
   args.push_back(nullptr);
-  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "COLUMNS=100",
-                                             "NO_COLOR=1", nullptr};
+  const std::string cache = "HINDCAST_CACHE=" + options.cache;
+  const char* const environment[] = {
+      "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "COLUMNS=100", "NO_COLOR=1", cache.c_str(), nullptr};
   const pid_t child = ::fork();
   if (child < 0) return errno_error("cannot start", argv[0]);
   if (child == 0)
-    become(args.data(), const_cast<char* const*>(kEnvironment), folder.c_str(), out.second.get(), err.second.get(),
-           trouble.second.get());
+    become(args.data(), const_cast<char* const*>(environment), options.folder.c_str(), options.in_background,
+           out.second.get(), err.second.get(), trouble.second.get());
   ::setpgid(child, child);  // here too: whoever of us comes first
   std::unique_ptr<RunCommand> run(new RunCommand);
   run->pid_ = child;
-  run->limit_ = limit;
-  run->deadline_ = Clock::now() + limit;
+  run->limit_ = options.limit;
+  run->deadline_ = Clock::now() + options.limit;
   trouble.second = Fd();
   int e = 0;
   ssize_t n = 0;

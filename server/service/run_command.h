@@ -22,12 +22,18 @@ struct RunFrame {
 /// The frame as it is sent: u8 kind, u32 length little-endian, bytes.
 std::string frame_bytes(const RunFrame& frame);
 
+struct RunOptions {
+  std::string folder;  // where it runs
+  std::chrono::seconds limit{};
+  std::string cache{};         // HINDCAST_CACHE; empty: it keeps nothing
+  bool in_background = false;  // it leaves CPUs to others
+};
+
 class RunCommand {
  public:
-  /// Starts argv[0] in `folder`, in a process group of its own, with a fixed environment, /dev/null as stdin and no other
-  /// descriptors of ours. Short of memory, the kernel kills it before us. Errors: io, not_found, permission.
-  static Result<std::unique_ptr<RunCommand>> start(const std::vector<std::string>& argv, const std::string& folder,
-                                                   std::chrono::seconds limit);
+  /// Starts argv[0], in a process group of its own, with a fixed environment, /dev/null as stdin and no other descriptors of
+  /// ours. Short of memory, the kernel kills it before us. Errors: io, not_found, permission.
+  static Result<std::unique_ptr<RunCommand>> start(const std::vector<std::string>& argv, const RunOptions& options);
   /// Kills its whole group when it still runs, and reaps it.
   ~RunCommand();
 

@@ -5,6 +5,7 @@
 
 #include "hindcast/fd.h"
 #include "server/service/catalog.h"
+#include "server/service/first_openings.h"
 #include "server/service/http_api.h"
 #include "server/service/incidents.h"
 #include "server/service/log.h"
@@ -43,6 +44,7 @@ struct Server::Impl {
   Fd lock;
   std::unique_ptr<Catalog> catalog;
   std::unique_ptr<Incidents> incidents;
+  std::unique_ptr<FirstOpenings> openings;
   std::unique_ptr<transport::FileSink> sink;
   std::unique_ptr<Uploads> uploads;
   std::unique_ptr<transport::Receiver> receiver;
@@ -78,8 +80,19 @@ Result<void> Server::Impl::start(const std::string& program) {
   const std::string bundles = config.folder + "/bundles";
   transport::FileSink::Limits limits;
   if (config.limit_bytes > 0) limits.total_bytes = config.limit_bytes;
-  HC_TRY(sink, transport::FileSink::create(bundles, limits, incidents->committed()));
-  HC_TRY(uploads, Uploads::create(config.folder + "/uploads", limits.snapshot_bytes, *catalog, *sink, log));
+  const RunOptions run{bundles, config.run_limit, config.folder + "/scans"};
+  openings = std::make_unique<FirstOpenings>(program, run, log);
+  const auto is_new = [this](const std::string& host, const std::string& incident) {
+    openings->add(host + "/" + incident + ".hcb");
+  };
+  HC_TRY(sink, transport::FileSink::create(
+                   bundles, limits,
+                   [note = incidents->committed(), is_new](const std::string& host, const std::string& incident,
+                                                           const std::string& path) {
+                     note(host, incident, path);
+                     is_new(host, incident);
+                   }));
+  HC_TRY(uploads, Uploads::create(config.folder + "/uploads", limits.snapshot_bytes, *catalog, *sink, log, is_new));
   HC_TRY(const auto check, check_store(*catalog, bundles));
   for (const std::string& words : check.words) log("store: " + words);
   log("store: " + config.folder + ", " + std::to_string(check.bundles) + " bundles, " + std::to_string(sink->used()) +
@@ -97,10 +110,9 @@ Result<void> Server::Impl::start(const std::string& program) {
   HttpConfig h;
   h.address = config.http;
   h.token = token;
-  h.folder = bundles;
+  h.run = run;
   h.program = program;
   h.run_children = config.run_children;
-  h.run_limit = config.run_limit;
   HC_TRY(http, HttpApi::start(h, {*catalog, *incidents, *sink, *uploads, log, [this] { return status(); }}));
   return {};
 }
@@ -116,6 +128,7 @@ Result<StatusReport> Server::Impl::status() {
   HC_TRY(s.totals, catalog->totals());
   const auto r = receiver->counters();
   const auto i = incidents->counters();
+  const auto o = openings->counters();
   s.counters = {{"sessions", r.sessions},
                 {"refused_keys", r.refused_keys},
                 {"refused_hellos", r.refused_hellos},
@@ -134,7 +147,10 @@ Result<StatusReport> Server::Impl::status() {
                 {"orders_given_again", i.reordered},
                 {"dropped_events", i.dropped_events},
                 {"failed_catalog_writes", i.failed_writes},
-                {"removed_bundles", removed}};
+                {"removed_bundles", removed},
+                {"opened_beforehand", o.opened},
+                {"failed_openings", o.failed},
+                {"left_out_openings", o.left_out}};
   HC_TRY(s.hosts, incidents->hosts());
   return s;
 }

@@ -62,7 +62,7 @@ std::string as_name(const std::string& text) {
 }
 
 Result<std::unique_ptr<Uploads>> Uploads::create(const std::string& folder, uint64_t most_bytes, Catalog& catalog,
-                                                 transport::FileSink& sink, Log& log) {
+                                                 transport::FileSink& sink, Log& log, Put put) {
   HC_TRY_VOID(make_folder(folder));
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
@@ -70,7 +70,7 @@ Result<std::unique_ptr<Uploads>> Uploads::create(const std::string& folder, uint
     if (it->path().extension() == ".part") fs::remove(it->path(), failed);
   }
   if (error) return Error{Errc::io, "cannot list " + folder + ": " + error.message(), {}, {}};
-  return std::unique_ptr<Uploads>(new Uploads(folder, most_bytes, catalog, sink, log));
+  return std::unique_ptr<Uploads>(new Uploads(folder, most_bytes, catalog, sink, log, std::move(put)));
 }
 
 Result<std::unique_ptr<Upload>> Uploads::begin() {
@@ -156,6 +156,7 @@ Result<UploadOutcome> Upload::finish(const std::string& reason) {
   kept_ = true;
   uploads_.log_("incident " + incident.id + ": uploaded, host " + host + ", " + std::to_string(bytes_) +
                 " bytes: " + reason);
+  if (uploads_.put_) uploads_.put_(host, incident.id);
   return UploadOutcome{incident.id, true};
 }
 

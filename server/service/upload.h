@@ -1,6 +1,7 @@
 // A bundle that somebody hands in: written beside the store, verified whole, then put into it like one that a host shipped.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -48,15 +49,21 @@ class Upload {
 class Uploads {
  public:
   /// `folder` is on the store's file system and nobody else's; what an earlier server left there is removed. most_bytes: of one
-  /// bundle. Errors: io, permission.
+  /// bundle. put: told of each new bundle. Errors: io, permission.
+  using Put = std::function<void(const std::string& host, const std::string& incident)>;
   static Result<std::unique_ptr<Uploads>> create(const std::string& folder, uint64_t most_bytes, Catalog& catalog,
-                                                 transport::FileSink& sink, Log& log);
+                                                 transport::FileSink& sink, Log& log, Put put = {});
   Result<std::unique_ptr<Upload>> begin();
 
  private:
   friend class Upload;
-  Uploads(std::string folder, uint64_t most_bytes, Catalog& catalog, transport::FileSink& sink, Log& log)
-      : folder_(std::move(folder)), most_bytes_(most_bytes), catalog_(catalog), sink_(sink), log_(log) {}
+  Uploads(std::string folder, uint64_t most_bytes, Catalog& catalog, transport::FileSink& sink, Log& log, Put put)
+      : folder_(std::move(folder)),
+        most_bytes_(most_bytes),
+        catalog_(catalog),
+        sink_(sink),
+        log_(log),
+        put_(std::move(put)) {}
   Result<std::string> find(uint64_t bytes, const std::string& digest);
 
   const std::string folder_;
@@ -64,6 +71,7 @@ class Uploads {
   Catalog& catalog_;
   transport::FileSink& sink_;
   Log& log_;
+  const Put put_;
   std::mutex putting_;  // held from the search for the same content until this one can be found
   std::mutex mutex_;    // guards next_
   uint64_t next_ = 0;

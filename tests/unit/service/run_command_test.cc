@@ -37,7 +37,7 @@ class RunCommandTest : public testing::Test {
   std::unique_ptr<RunCommand> start(const std::string& text, std::vector<std::string> args = {},
                                     seconds limit = seconds(60)) {
     args.insert(args.begin(), script(text));
-    return must(RunCommand::start(args, folder_.path(), limit));
+    return must(RunCommand::start(args, {folder_.path(), limit}));
   }
   static Heard all_of(RunCommand& run) {
     Heard heard;
@@ -75,8 +75,9 @@ TEST_F(RunCommandTest, EnvironmentFolderAndDescriptorsAreFixed) {
   auto run = start("env | sort | grep -v '^_=\\|^PWD='; pwd; ls /proc/self/fd | wc -l; cat");
   ::unsetenv("HINDCAST_TOKEN");
   // ls itself has its folder open: 0, 1, 2 and that one.
-  EXPECT_EQ(all_of(*run).out, "COLUMNS=100\nLC_ALL=C.UTF-8\nNO_COLOR=1\nPATH=/usr/local/bin:/usr/bin:/bin\n" +
-                                  std::filesystem::canonical(folder_.path()).string() + "\n4\n");
+  EXPECT_EQ(all_of(*run).out,
+            "COLUMNS=100\nHINDCAST_CACHE=\nLC_ALL=C.UTF-8\nNO_COLOR=1\nPATH=/usr/local/bin:/usr/bin:/bin\n" +
+                std::filesystem::canonical(folder_.path()).string() + "\n4\n");
 }
 
 TEST_F(RunCommandTest, MuchOutputArrivesWhole) {
@@ -129,7 +130,7 @@ TEST_F(RunCommandTest, ItDoesNotOutliveAServerThatIsKilled) {
   ASSERT_EQ(::pipe(pids), 0);
   const pid_t server = ::fork();
   if (server == 0) {
-    const auto run = RunCommand::start({path}, folder_.path(), seconds(1000));
+    const auto run = RunCommand::start({path}, {folder_.path(), seconds(1000)});
     // The child's id is not for others; it is our only one.
     std::ifstream children("/proc/self/task/" + std::to_string(::getpid()) + "/children");
     int pid = 0;
@@ -149,7 +150,7 @@ TEST_F(RunCommandTest, ItDoesNotOutliveAServerThatIsKilled) {
 }
 
 TEST_F(RunCommandTest, AProgramThatIsNotThereIsAnError) {
-  const auto run = RunCommand::start({folder_ / "missing"}, folder_.path(), seconds(5));
+  const auto run = RunCommand::start({folder_ / "missing"}, {folder_.path(), seconds(5)});
   ASSERT_FALSE(run.ok());
   EXPECT_EQ(run.error().code, Errc::not_found);
   EXPECT_NE(run.error().fix.find("install"), std::string::npos);

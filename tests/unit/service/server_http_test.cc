@@ -10,17 +10,22 @@
 namespace hindcast::server {
 namespace {
 
-TEST_F(ServerTest, AnUploadIsKeptAndFound) {
-  start();
+/// Of a bundle that host "laptop" made.
+std::string laptop_bundle(const std::string& path) {
   const auto made = test::make_snapshot("laptop", "old", 3, 50000);
-  auto writer = must(transport::BundleWriter::create(folder_ / "made.hcb"));
+  auto writer = must(transport::BundleWriter::create(path));
   for (size_t i = 0; i < made.images.size(); ++i) must_do(writer.append_image(made.info.images[i].id, made.images[i]));
   for (size_t i = 0; i < made.streams.size(); ++i)
     must_do(writer.append_stream(made.info.streams[i].id, made.streams[i]));
   must_do(writer.end_snapshot(made.info));
   must_do(writer.finish());
-  const auto bytes = test::bytes_of_file(folder_ / "made.hcb");
-  const std::string body(bytes.begin(), bytes.end());
+  const auto bytes = test::bytes_of_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
+TEST_F(ServerTest, AnUploadIsKeptAndFound) {
+  start();
+  const std::string body = laptop_bundle(folder_ / "made.hcb");
   const auto first = client_->put("/v1/bundles?reason=from%20my%20laptop", body);
   ASSERT_EQ(first.status, 201) << first.body;
   EXPECT_EQ(first.json.at("trigger"), "upload");
@@ -53,6 +58,21 @@ TEST_F(ServerTest, CommandsRunOnTheirBundle) {
   EXPECT_EQ(client_->run({{"command", "show"}, {"incident", id}, {"options", {"-o=x"}}}).status, 400);
   EXPECT_EQ(client_->run({{"command", "show"}, {"incident", "../x"}}).status, 400);
   EXPECT_EQ(counters().at("runs"), 2);
+}
+
+TEST_F(ServerTest, WhatCameIsOpenedBeforeAnybodyAsks) {
+  program_ = script("test -f \"$2\" && echo \"$*\" >> opened");
+  start();
+  auto h = host("h");
+  const std::string id = client_->post("/v1/snapshots", R"({"reason":"r","wait":"committed"})").json.at("incident");
+  ASSERT_TRUE(wait_for([&] { return counters().at("opened_beforehand") == 1; }, 30));
+  const auto put = client_->put("/v1/bundles?reason=x", laptop_bundle(folder_ / "made.hcb"));
+  ASSERT_EQ(put.status, 201) << put.body;
+  const std::string uploaded = put.json.at("incident");
+  ASSERT_TRUE(wait_for([&] { return counters().at("opened_beforehand") == 2; }, 30));
+  const auto opened = test::bytes_of_file(folder_ / "store/bundles/opened");
+  EXPECT_EQ(std::string(opened.begin(), opened.end()), "ls h/" + id + ".hcb\nls laptop/" + uploaded + ".hcb\n");
+  EXPECT_EQ(counters().at("failed_openings"), 0);
 }
 
 TEST_F(ServerTest, ACommandDiesWithItsClientAndNoMoreRunThanMay) {
