@@ -244,9 +244,9 @@ bool HostTrace::Impl::scan(PtStream& stream, const PtTimeConfig& time) {
   const bool whole = bytes.holes().empty();
   const auto kept = whole ? source.kept(stream.info.id) : std::nullopt;
   if (!kept || !unpack_scan(*kept, time, trace)) {
-    TraceBytes all(bytes.bytes(), &bytes);
-    if (all.cover(0, bytes.bytes().size()) != bytes.bytes().size()) return false;
-    trace = PtTrace::scan(bytes.bytes(), time, stream.info.cuts, bytes.holes());
+    TraceBytes window(bytes.bytes(), &bytes);
+    trace = PtTrace::scan(window, time, stream.info.cuts, bytes.holes());
+    if (window.met_loss()) return false;
     if (whole) source.keep(stream.info.id, [&] { return pack_scan(trace, time); });
   }
   trace.parts = &bytes;

@@ -181,6 +181,12 @@ class PacketReader {
     pos_ = offset < size_ ? offset : size_;
     set_item_bytes(0);
   }
+  /// More bytes behind those that it had.
+  void see(ByteSpan longer) noexcept {
+    begin_ = longer.data();
+    size_ = longer.size();
+    set_item_bytes(item_bytes_);
+  }
   uint64_t offset() const { return pos_; }
   ByteSpan bytes() const { return {begin_, size_}; }
 

@@ -4,10 +4,10 @@
 
 namespace hindcast::decode {
 
-PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts,
+PtTrace PtTrace::scan(TraceBytes& bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts,
                       std::span<const uint64_t> holes) {
   PtTrace t;
-  t.bytes = bytes;
+  t.bytes = bytes.all();
   cuts.insert(cuts.end(), holes.begin(), holes.end());
   t.set_cuts(std::move(cuts));
   PtScan found = scan_packets(bytes, time, t.cuts);
@@ -19,7 +19,7 @@ PtTrace PtTrace::scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint
     });
     if (at != t.map.gaps.end()) {
       at->cause = GapCause::cut;
-    } else if (hole == bytes.size()) {
+    } else if (hole == t.bytes.size()) {
       Event end;
       end.kind = EventKind::gap;
       end.cause = GapCause::cut;

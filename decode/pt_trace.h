@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "decode/pt_time.h"
@@ -22,8 +23,13 @@ struct PtTrace {
 
   /// O(bytes). Cuts outside the bytes are ignored.
   ///   holes  SharedBytes::holes: read like cuts, but what is missing there is a gap `cut`.
-  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
+  static PtTrace scan(TraceBytes& bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
                       std::span<const uint64_t> holes = {});
+  static PtTrace scan(ByteSpan bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts = {},
+                      std::span<const uint64_t> holes = {}) {
+    TraceBytes all(bytes);
+    return scan(all, time, std::move(cuts), holes);
+  }
   /// Those inside the bytes, in order.
   void set_cuts(std::vector<uint64_t> all);
   /// The last stretch that begins at or before offset; stretches.size() when there is none.

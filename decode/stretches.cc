@@ -21,10 +21,14 @@ bool may_precede_fup_of_ovf(Kind kind) {
   return kind == Kind::ovf || kind == Kind::psb || kind == Kind::psbend || kind == Kind::fup || kind == Kind::tip_pge;
 }
 
-bool announces_pge(PacketReader ahead) {
-  Packet p;
-  while (ahead.next(p) == Step::ok)
-    if (!may_precede_announced_pge(p.kind)) return p.kind == Kind::tip_pge;
+bool announces_pge(PacketScan& scan) {
+  do {
+    PacketReader ahead = scan.look_ahead();
+    Packet p;
+    while (ahead.offset() < scan.safe_to() && ahead.next(p) == Step::ok)
+      if (!may_precede_announced_pge(p.kind)) return p.kind == Kind::tip_pge;
+    if (ahead.offset() < scan.safe_to()) return false;
+  } while (scan.see_more());
   return false;
 }
 
@@ -34,7 +38,7 @@ class Scanner {
   explicit Scanner(uint64_t size) : size_(size) {}
 
   /// Every packet but timing.
-  void packet(const Packet& p, const PacketScan& scan) {
+  void packet(const Packet& p, PacketScan& scan) {
     const uint64_t ip = expand_ip(last_ip_, p);
     if (p.kind == Kind::mode_exec) mode_exec(p);
     if (state_ == State::on && !is_plain(p)) open_.plain = false;
@@ -180,9 +184,9 @@ class Scanner {
     state_ = State::off;
   }
 
-  void fup(const Packet& p, uint64_t ip, const PacketScan& scan) {
+  void fup(const Packet& p, uint64_t ip, PacketScan& scan) {
     if (in_psb_) {
-      if (!p.has_ip() || announces_pge(scan.look_ahead())) return;
+      if (!p.has_ip() || announces_pge(scan)) return;
       psb_says_on_ = true;
       if (state_ == State::off && !gap_open_) add_gap(GapCause::desync, psb_, p.offset);  // a TIP.PGE was lost
       if (state_ != State::on) turn_on(p.offset, ip, overflowed_ ? StretchStart::overflow : StretchStart::resync);
@@ -317,11 +321,12 @@ class Scanner {
 
 }  // namespace
 
-PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const uint64_t> cuts) {
+PtScan scan_packets(TraceBytes& trace, const PtTimeConfig& time, std::span<const uint64_t> cuts, uint64_t window) {
   static constexpr SkipSizes kQuiet = skip_sizes(Kind::tnt, Kind::cyc, Kind::pad);
-  Scanner scanner(trace.size());
+  const uint64_t size = trace.all().size();
+  Scanner scanner(size);
   TimeMapBuilder times(time);
-  PacketScan scan(trace, cuts, time.skd007);
+  PacketScan scan(trace, cuts, time.skd007, window);
   Packet packet;
   LostRange range;
   for (;;) {
@@ -337,7 +342,7 @@ PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const ui
         break;
       case PacketScan::Found::end:
         PtScan found;
-        found.times = times.finish(trace.size(), time.traced);
+        found.times = times.finish(size, time.traced);
         found.map = scanner.finish(found.times);
         return found;
     }

@@ -8,7 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "decode/packet_scan.h"
 #include "decode/pt_time.h"
+#include "decode/trace_bytes.h"
 #include "hindcast/bytes.h"
 #include "hindcast/event.h"
 #include "hindcast/units.h"
@@ -78,6 +80,11 @@ struct PtScan {
 /// A PSB+ sent while tracing is off may hold a FUP that announces the TIP.PGE that follows (erratum BDM70, SKD024,
 /// SKL021, KBL021): such a FUP starts no stretch. On CPUs without the erratum that sequence cannot occur, so the rule is
 /// always on. Source: SDM Vol. 3C, "Intel Processor Trace": PSB, OVF, FUP, TIP.PGE, TIP.PGD packet definitions.
-PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const uint64_t> cuts = {});
+PtScan scan_packets(TraceBytes& trace, const PtTimeConfig& time, std::span<const uint64_t> cuts = {},
+                    uint64_t window = PacketScan::kWindow);
+inline PtScan scan_packets(ByteSpan trace, const PtTimeConfig& time, std::span<const uint64_t> cuts = {}) {
+  TraceBytes bytes(trace);
+  return scan_packets(bytes, time, cuts);
+}
 
 }  // namespace hindcast::decode

@@ -33,9 +33,12 @@ class TraceBytes {
       from_ = from;
       to_ = ahead;
       true_to_ = true_to;
+      met_loss_ |= true_to != ahead;
     }
     return std::min(to, true_to_);
   }
+  /// Some of what was held was not what was written any more.
+  bool met_loss() const { return met_loss_; }
   void release() {
     if (to_ > from_) stream_->release(from_, to_);
     from_ = to_ = true_to_ = 0;
@@ -49,6 +52,7 @@ class TraceBytes {
   StreamBytes* const stream_;
   uint64_t from_ = 0, to_ = 0;  // held
   uint64_t true_to_ = 0;
+  bool met_loss_ = false;
 };
 
 }  // namespace hindcast::decode

@@ -25,12 +25,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   test::FuzzInput in(data, size);
   std::vector<uint64_t> cuts;
   for (uint64_t n = in.take(1) % 4; n > 0; --n) cuts.push_back(in.take(2));
+  const uint64_t window = 1 + in.take(1);
   const std::vector<uint8_t> bytes = test::packet_stream(in);
   decode::PtTimeConfig config;
   config.tsc_ctc_num = 308;
   config.tsc_ctc_den = 2;
   config.mtc_period = 3;
-  const decode::PtScan found = decode::scan_packets(bytes, config, cuts);
+  decode::TraceBytes trace(bytes);
+  const decode::PtScan found = decode::scan_packets(trace, config, cuts, window);
   const decode::StretchMap& map = found.map;
 
   uint64_t at = 0;
@@ -60,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return std::any_of(map.gaps.begin(), map.gaps.end(),
                        [&](const Event& g) { return g.offset <= from && to <= g.offset + g.count; });
   };
-  decode::PacketScan scan(bytes, cuts);
+  decode::PacketScan scan(trace, cuts);
   decode::Packet p;
   decode::LostRange lost;
   size_t looked_at = 0;  // the search below is linear in gaps

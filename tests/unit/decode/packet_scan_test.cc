@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <string>
 #include <vector>
 
+#include "decode/kept_scan.h"
 #include "tests/support/pt_bytes.h"
 
 namespace hindcast::decode {
@@ -17,7 +19,8 @@ using test::PtBytes;
 std::string scan(const PtBytes& t, std::vector<uint64_t> cuts = {}) {
   constexpr const char* kWhy[] = {"leftover", "bad", "truncated", "cut"};
   std::string text;
-  PacketScan s(t.bytes(), cuts);
+  TraceBytes bytes(t.bytes());
+  PacketScan s(bytes, cuts);
   Packet p;
   LostRange lost;
   for (auto found = s.next(p, lost); found != PacketScan::Found::end; found = s.next(p, lost)) {
@@ -63,6 +66,96 @@ TEST(PacketScan, CutsInAnyOrderTwiceOrOutsideDoNoHarm) {
 TEST(PacketScan, ACutInsideAPsbHidesIt) {
   const PtBytes t = PtBytes().psb().tnt("T").psb().tnt("N");
   EXPECT_EQ(scan(t, {20}), "PSB TNT truncated[17,20) cut[20,34)");
+}
+
+/// All that PT has, in any order, with PSBs in runs, and bytes that are none.
+PtBytes anything(std::mt19937_64& random) {
+  PtBytes t;
+  for (int n = 0; n < 60; ++n) {
+    const uint64_t ip = 0x400000 + (random() & 0xffff);
+    switch (random() % 24) {
+      case 0:
+        t.psb().psbend();
+        break;
+      case 1:
+        t.psb().mode_exec().fup(ip).psbend();
+        break;
+      case 2:
+        t.psb().fup(ip).cyc(random() % 5000).mtc(static_cast<uint8_t>(random())).psbend().tip_pge(ip);
+        break;
+      case 3:
+        for (uint64_t i = random() % 3; i <= 2; ++i) t.psb();
+        if (random() & 1) t.raw({0x02, 0x82});
+        break;
+      case 4:
+        t.raw({0x05});
+        break;
+      case 5:
+        t.ovf();
+        break;
+      case 6:
+        t.raw({0x02, 0x63, 4}).raw({0x0c, 1, 2, 3, 4}).raw({0x02, 0x33});  // BBP, BIP, BEP
+        break;
+      case 7:
+        t.raw({0x02, 0x12}).le(random(), 4);  // PTW
+        break;
+      case 8:
+        t.raw({static_cast<int>(random() & 0xff)});
+        break;
+      case 9:
+        t.tip_pgd();
+        break;
+      case 10:
+        t.tip_pge(ip);
+        break;
+      case 11:
+        t.tsc(random() & 0xffffff).tma(static_cast<uint16_t>(random()), 3);
+        break;
+      case 12:
+        t.tnt64("1011");
+        break;
+      case 13:
+        t.cyc(random() % 100000);
+        break;
+      case 14:
+        t.pad(static_cast<int>(random() % 40));
+        break;
+      case 15:
+        t.fup(ip);
+        break;
+      case 16:
+        t.mtc(static_cast<uint8_t>(random()));
+        break;
+      default:
+        random() & 1 ? t.tnt("10") : t.tip(ip);
+        break;
+    }
+  }
+  if (random() & 1) t.drop_last(random() % 8);
+  return t;
+}
+
+TEST(PacketScan, ThroughASmallWindowItSeesTheSame) {
+  std::mt19937_64 random(7);
+  for (int run = 0; run < 400; ++run) {
+    const PtBytes t = anything(random);
+    std::vector<uint64_t> cuts;
+    while (random() % 3 == 0) cuts.push_back(random() % t.size());
+    PtTimeConfig config;
+    config.tsc_ctc_num = 308;
+    config.tsc_ctc_den = 2;
+    config.skd007 = random() & 1;
+    PtTrace whole = PtTrace::scan(t.bytes(), config, cuts);
+    const auto packed = pack_scan(whole, config);
+    for (const uint64_t window : {1, 2, 15, 16, 33, 100}) {
+      TraceBytes bytes(t.bytes());
+      PtScan seen = scan_packets(bytes, config, whole.cuts, window);
+      PtTrace small = whole;
+      small.times = std::move(seen.times);
+      small.map = std::move(seen.map);
+      ASSERT_EQ(pack_scan(small, config), packed) << "run " << run << ", window " << window;
+    }
+  }
 }
 
 }  // namespace
