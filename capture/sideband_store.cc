@@ -68,6 +68,7 @@ void SidebandStore::evict_switches(Cpu& cpu) {
     const uint32_t type = first_record(bytes).type;
     if (is_switch(type)) {
       cpu.last_switch.assign(bytes.begin(), bytes.end());
+      cpu.last_switch_key = cpu.switches.front_key();
       evicted_switches_++;
     } else if (type == perf::kLost) {
       cpu.last_switch.clear();  // switches were lost after it: nobody knows who runs
@@ -89,7 +90,6 @@ void SidebandStore::fold_oldest() {
     const size_t before = oldest->processes.bytes();
     oldest->processes.pop();
     process_bytes_ -= before - oldest->processes.bytes();
-    oldest->evicted = true;
     folded_++;
   }
 }
@@ -115,8 +115,9 @@ std::vector<Cut> SidebandStore::streams(const std::vector<CpuId>& cpus, const st
     if (const auto it = cpus_.find(id); it != cpus_.end()) {
       const Cpu& c = it->second;
       cut.info.wrapped = c.evicted;
-      cut.bytes = c.last_switch;
       const auto keep = [&](const OrderKey& key, ByteSpan bytes) { pieces.push_back({key, bytes}); };
+      // Records of processes may be older than it.
+      if (!c.last_switch.empty()) keep(c.last_switch_key, c.last_switch);
       c.switches.each(keep);
       c.processes.each(keep);
     }

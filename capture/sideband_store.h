@@ -45,8 +45,9 @@ class SidebandStore {
   struct Cpu {
     RecordFifo switches;  // SWITCH, SWITCH_CPU_WIDE, LOST and what else belongs to the CPU alone
     RecordFifo processes;
-    std::vector<uint8_t> last_switch;  // the newest evicted switch: who ran when the window begins
-    bool evicted = false;
+    std::vector<uint8_t> last_switch;  // the newest evicted switch: who ran when the window of switches begins
+    OrderKey last_switch_key;
+    bool evicted = false;  // switches
   };
   void evict_switches(Cpu& cpu);
   void fold_oldest();

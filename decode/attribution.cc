@@ -35,6 +35,18 @@ void SliceBuilder::end(RecordTime out, bool open_end, bool preempted) {
 }
 
 void SliceBuilder::on_switch(RecordTime time, const SwitchRecord& s) {
+  if (older_dropped_ && !any_switch_) {
+    begin(RecordTime(0), kNoPid, kNoTid, true);
+    end(time, true, false);
+    any_switch_ = true;
+    if (!s.out) {
+      begin(time, s.pid, s.tid, false);
+    } else if (s.cpu_wide) {
+      next_pid_ = s.other_pid;
+      next_tid_ = s.other_tid;
+    }
+    return;
+  }
   if (!s.out) {
     if (running_) {
       // Its way out is missing.

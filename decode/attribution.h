@@ -18,9 +18,12 @@ namespace hindcast::decode {
 /// Builds the slices of one CPU. Feed its switch records, LOST records and the rest in time order.
 ///   - a task that is shown leaving but not arriving, or the reverse, has an open side
 ///   - around a LOST record nobody knows who ran: a slice of kNoTid from the record before to the record after it
+///   - so before the first switch, when older ones were dropped
 class SliceBuilder {
  public:
   explicit SliceBuilder(CpuId cpu) : cpu_(cpu) {}
+  /// Switches are missing before the first one that comes.
+  void older_were_dropped() { older_dropped_ = true; }
   void add(const SidebandRecord& record);
   /// Nothing could be read from this time on, or from the last record on if that was later.
   void lost_from(RecordTime time);
@@ -36,6 +39,7 @@ class SliceBuilder {
   std::vector<Slice> slices_;
   bool running_ = false;  // slices_.back() has no end yet
   bool any_switch_ = false;
+  bool older_dropped_ = false;
   bool lost_pending_ = false;  // a LOST record came; the next record ends the unknown time
   RecordTime last_{0};         // of the last record
   RecordTime lost_since_{0};

@@ -21,7 +21,9 @@ class SidebandPass {
   void run() {
     Sideband& sideband = host_.sideband;
     for (const StreamInfo& s : host_.info.streams)
-      if (s.cpu != kNoCpu) builders_.try_emplace(s.cpu, s.cpu);  // so that losses on silent CPUs have a place
+      if (s.cpu != kNoCpu) builder(s.cpu);  // so that losses on silent CPUs have a place
+    for (const StreamInfo& s : host_.info.streams)
+      if (s.kind == StreamKind::sideband && s.wrapped && s.cpu != kNoCpu) builder(s.cpu).older_were_dropped();
     for (size_t i = 0; i < sideband.size(); ++i) take(sideband.record(i));
     for (const Sideband::StreamDamage& d : sideband.damage()) {
       CpuId cpu = kNoCpu;
@@ -75,9 +77,11 @@ class SidebandPass {
     host_.gaps.push_back({cause, cpu, stream, from, to, count, std::move(words)});
   }
 
+  SliceBuilder& builder(CpuId cpu) { return builders_.try_emplace(cpu, cpu).first->second; }
+
   void take(const SidebandRecord& r) {
     if (r.cpu != kNoCpu && r.has_time) {
-      builders_.try_emplace(r.cpu, r.cpu).first->second.add(r);
+      builder(r.cpu).add(r);
       if (r.tid.value() > 0) seen_on[r.cpu].insert(r.tid);
     }
     if (const auto open = open_lost_.find(r.stream); open != open_lost_.end() && r.has_time) {

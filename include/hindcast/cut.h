@@ -30,8 +30,9 @@ struct StreamInfo {
   CpuId cpu = kNoCpu;  // the CPU whose ring it was
   Tid tid = kNoTid;    // for PT traced per thread: whose it is; else kNoTid
   uint64_t bytes = 0;
-  uint64_t ring_bytes = 0;     // capacity of the ring; 0 when unknown (imports)
-  bool wrapped = false;        // older bytes were overwritten: the first bytes may be the tail of a packet
+  uint64_t ring_bytes = 0;  // capacity of the ring; 0 when unknown (imports)
+  bool wrapped = false;     // older bytes were overwritten: the first bytes may be the tail of a packet; of sideband:
+                            // older context switches were dropped, and it may begin with the last one of these
   std::vector<uint64_t> cuts;  // offsets where earlier freezes cut it: packets may be broken there
   uint64_t sample_type = 0;    // sideband: what the records' sample_id trailers hold
   uint64_t lost_bytes = 0;     // bytes known to be lost before reaching the ring's reader

@@ -1,7 +1,6 @@
 // Going to any instruction or time of a long stream, and the pass that gives instructions their numbers.
 //
-// Input: python3 under the simulated source, TSC, MTC and CYC, a PSB every 16 KiB, 256 MiB of PT in one stream.
-// HINDCAST_BENCH_KEEP=FOLDER keeps what was recorded and takes it the next time.
+// Input: 256 MiB of PT in one stream, see python_recording.h.
 //
 //   seek/instruction, seek/time   thousands of random places: microseconds at p50 and p95 until the first event is there
 //   seek_libipt/instruction       the peer: libipt from the same PSB up to the same instruction
@@ -10,19 +9,17 @@
 //   index/threads:N               instruction numbers for the whole stream
 // Every seek's answer is checked.
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <random>
 #include <string>
 
 #include "server/open_snapshot.h"
-#include "tests/support/run_program.h"
+#include "tests/bench/python_recording.h"
 #include "transport/bundle_reader.h"
 
 namespace {
@@ -162,29 +159,14 @@ void index(benchmark::State& state) {
   state.counters["instructions"] = static_cast<double>(flow()->instructions().value());
 }
 
-bool record(const std::string& path) {
-  if (::access(path.c_str(), R_OK) == 0) return true;
-  const std::string python =
-      "import json,re\n"
-      "for n in range(40):\n"
-      "  d=[{str(i):[j*1.5 for j in range(20)]} for i in range(1500)]\n  s=json.dumps(d)\n  x=json.loads(s)\n"
-      "  print(len(re.findall('1.5',s)),sum(len(k) for e in x for k in e))";
-  const test::Ran ran = test::run_program({std::string(HC_BIN_DIR) + "/hindcast", "record", "--source", "simulated",
-                                           "--pt", "tsc,mtc,cyc,noretcomp,psb_period=3", "--ring", "256MiB", "-o", path,
-                                           "--", "taskset", "-c", "0", "python3", "-c", python});
-  if (ran.code != 0) std::fprintf(stderr, "%s\n", ran.err.c_str());
-  return ran.code == 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   const test::TempFolder folder;
-  const char* kept = std::getenv("HINDCAST_BENCH_KEEP");
-  const std::string path = (kept ? std::string(kept) : folder.path()) + "/seek-python3.hcb";
-  if (!record(path)) return 1;
+  const std::string path = test::python_recording(folder, "seek-python3", 1, 256);
+  if (path.empty()) return 1;
   auto r = transport::BundleReader::open(path);
   if (!r.ok()) return 1;
   reader = std::make_unique<transport::BundleReader>(std::move(r).value());

@@ -337,6 +337,25 @@ TEST(SidebandStore, AShortenedWindowStillBeginsWithWhoRuns) {
   EXPECT_EQ(expected, 1000u);
 }
 
+TEST(SidebandStore, RecordsOfProcessesOlderThanTheWindowOfSwitchesStayBeforeIt) {
+  SidebandBudget budget;
+  budget.switch_bytes_per_cpu = 4096;
+  SidebandStore store(budget, RecordTime(1));
+  for (uint64_t i = 1; i < 1000; i++)
+    store.add(CpuId(0), {i, i}, i % 100 == 0 ? comm(i, "x") : switch_record(i, static_cast<int>(i)));
+  ASSERT_GT(store.evicted_switches(), 800u);
+  const auto cuts = streams_of(store);
+  EXPECT_EQ(count_of(cuts[1], perf::kComm), 9u);
+  perf::RecordReader reader(cuts[1].bytes);
+  perf::Record r;
+  uint64_t before = 0;
+  while (reader.next(r)) {
+    const uint64_t time = record_time(r, perf::kOurSampleType)->value();
+    EXPECT_GT(time, before);
+    before = time;
+  }
+}
+
 TEST(SidebandStore, OldRecordsOfProcessesLiveOnInTheCheckpoint) {
   SidebandBudget budget;
   budget.process_bytes = 8192;

@@ -9,7 +9,7 @@ namespace {
 
 using test::PerfBytes;
 
-std::vector<Slice> slices_of(const PerfBytes& bytes) {
+std::vector<Slice> slices_of(const PerfBytes& bytes, bool older_dropped = false) {
   StreamInfo info;
   info.id = 1;
   info.cpu = CpuId(0);
@@ -18,6 +18,7 @@ std::vector<Slice> slices_of(const PerfBytes& bytes) {
   s.add(info, {nullptr, bytes.bytes()});
   s.finish();
   SliceBuilder b(CpuId(0));
+  if (older_dropped) b.older_were_dropped();
   for (size_t i = 0; i < s.size(); ++i) b.add(s.record(i));
   return b.finish();
 }
@@ -61,6 +62,14 @@ TEST(Slices, AroundALostRecordNobodyKnowsWhoRan) {
       text(slices_of(
           PerfBytes().switch_in(5, 1, 11, 0, 0).at(30).lost(4).switch_out(40, 2, 22, 0, 0).switch_in(41, 0, 0, 2, 22))),
       "0(0,5) 11[5,40) -1(5,40) 22(5,40] 0[41,-)");
+}
+
+TEST(Slices, BeforeAWindowOfSwitchesNobodyKnowsWhoRan) {
+  EXPECT_EQ(text(slices_of(PerfBytes().switch_in(5, 1, 11, 2, 22).switch_out(10, 1, 11, 0, 0), true)),
+            "-1(0,5) 11[5,10] 0[10,-)");
+  EXPECT_EQ(text(slices_of(PerfBytes().switch_out(10, 1, 11, 2, 22).switch_out(20, 2, 22, 0, 0), true)),
+            "-1(0,10) 22(10,20] 0[20,-)");
+  EXPECT_EQ(text(slices_of(PerfBytes().switch_out(10, 1, 11, 2, 22), true)), "-1(0,10) 22[10,-)");
 }
 
 TEST(Slices, NothingFollowsALostRecord) {
