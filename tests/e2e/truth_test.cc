@@ -211,5 +211,20 @@ TEST(LossIsAGap, WhenContextSwitchRecordsAreLost) {
   EXPECT_EQ(v.decoded + v.not_decoded, v.truth);
 }
 
+/// Older switches are gone, older records of processes are folded or older than the switches that are left: who ran before
+/// that is unknown, and all code is that of the program which ran.
+TEST(LossIsAGap, WhenTheSidebandWindowIsShorterThanTheTrace) {
+  HC_REQUIRE_PLUGIN();
+  Recording r;
+  const std::string execs = test_program("forkexec"), switches = test_program("threads") + " 5 2 one_cpu";
+  r.run(kPtOptions[1], {"--ring", "256M", "--sideband-window", "32K"},
+        {"/bin/sh", "-c", execs + "; " + switches + " & " + execs + "; " + switches + "; wait"});
+  const Verdict v = verify(r);
+  ASSERT_EQ(r.record.code, 0) << r.record.err;
+  EXPECT_EQ(v.different, 0u) << v.text;
+  EXPECT_GT(v.decoded, 0u);
+  EXPECT_EQ(v.decoded + v.not_decoded, v.truth);
+}
+
 }  // namespace
 }  // namespace hindcast::test

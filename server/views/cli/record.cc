@@ -12,7 +12,7 @@ namespace hindcast::server::cli {
 namespace {
 
 struct RecordFlags {
-  std::string source = "auto", pt, ring, sideband_ring, sim, truth;
+  std::string source = "auto", pt, ring, sideband_ring, sideband_window, sim, truth;
 };
 
 /// "hindcast.hcb", or "hindcast.1.hcb" and so on when that exists: a recording never overwrites one that nobody named.
@@ -52,6 +52,7 @@ int record(const Request& request, const RecordFlags& flags) {
   pass("--pt", flags.pt);
   pass("--ring", flags.ring);
   pass("--sideband-ring", flags.sideband_ring);
+  pass("--sideband-window", flags.sideband_window);
   pass("--sim", flags.sim);
   pass("--truth", flags.truth);
   args.push_back("--");
@@ -88,6 +89,9 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("SIZE");
   sub->add_option("--sideband-ring", flags->sideband_ring,
                   "kernel ring for switches and mappings, per CPU; small ones lose records")
+      ->type_name("SIZE");
+  sub->add_option("--sideband-window", flags->sideband_window,
+                  "switches kept per CPU, and mappings of all, as in 64M (default); the newest are kept")
       ->type_name("SIZE");
   sub->add_option("--sim", flags->sim, "knobs of the simulator, as in seed=1,ovf=1000")->type_name("LIST");
   sub->add_option("--truth", flags->truth, "simulated only: also write what really ran into this folder, for verify")
