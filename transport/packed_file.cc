@@ -26,6 +26,7 @@ Result<void> write_packed(const std::string& path, ByteSpan bytes) {
     return [&, encoder = std::make_unique<ChunkEncoder>()](size_t i) {
       bundle::ChunkHeader header{};
       header.offset = i * kPiece;
+      header.snapshot = static_cast<uint32_t>(pieces.size());
       const ByteSpan stored =
           encoder->encode(bytes.subspan(i * kPiece, std::min(kPiece, bytes.size() - i * kPiece)), header);
       ByteWriter out(pieces[i]);
@@ -59,6 +60,7 @@ Result<std::vector<uint8_t>> read_packed(const std::string& path, uint64_t most)
     if (at > file.size()) return damaged(path, "it is cut short");
     pieces.push_back(piece);
   }
+  if (pieces.empty() || pieces.size() != pieces[0].header.snapshot) return damaged(path, "it is cut short");
   std::vector<uint8_t> out(raw);
   std::atomic<bool> whole{true};
   on_all_cpus(pieces.size(), kAlone, [&] {

@@ -1,6 +1,6 @@
 // Bytes in a file of their own, packed and checksummed piece by piece as a bundle's are: for what can be made again.
 //
-//   file := (ChunkHeader stored)*      bundle_format.h; offsets ascend without gaps
+//   file := (ChunkHeader stored)+      bundle_format.h; offsets have no gaps, `snapshot` says how many there are
 #pragma once
 
 #include <string>

@@ -202,7 +202,7 @@ class FastEngine final : public FastDecoder {
     sync_ = st.sync;
     if (!enter(st.begin)) return;
     previous_ = st.begin;
-    if (!walk_.begin(st, *graph_)) return fail(GapCause::desync, st.begin, 0);
+    if (!walk_.begin(st, *graph_)) return fail(walk_.stuck().cause, st.begin, 0);
     if (st.start == StretchStart::enabled) {
       Event e;
       e.kind = EventKind::enabled;
@@ -380,7 +380,7 @@ class FastEngine final : public FastDecoder {
     state_ = State::resuming;
   }
   void resume() {
-    if (!walk_.begin_at_psb(stretch(), *graph_, sync_)) return fail(GapCause::desync, sync_ + 1, 0);
+    if (!walk_.begin_at_psb(stretch(), *graph_, sync_)) return fail(walk_.stuck().cause, sync_ + 1, 0);
     state_ = State::walking;
   }
 

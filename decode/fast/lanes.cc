@@ -96,9 +96,9 @@ void LaneLexer::cover(uint64_t from, uint64_t to) {
   const uint64_t wanted = std::min<uint64_t>(to + kReadBehindLines, trace_.all().size());
   const uint64_t covered = trace_.cover(from, wanted);
   from_ = from;
-  is_true_ = covered == wanted;
+  meets_loss_ = covered < std::min(wanted, end_);
   readable_ = trace_.all().first(std::min(covered, end_));
-  lines_end_ = lexes_lines_ && is_true_ && covered > kReadBehindLines ? covered - kReadBehindLines : 0;
+  lines_end_ = lexes_lines_ && covered > kReadBehindLines ? covered - kReadBehindLines : 0;
 }
 
 PacketReader LaneLexer::reader_at(uint64_t offset) const {
@@ -111,7 +111,7 @@ PacketReader LaneLexer::reader_at(uint64_t offset) const {
 Step LaneLexer::next(PacketReader& reader, Packet& packet) {
   for (;;) {
     const Step step = reader.next(packet);
-    if (step == Step::ok || step == Step::bad || readable_.size() >= end_ || !is_true_) return step;
+    if (step == Step::ok || step == Step::bad || readable_.size() >= end_ || meets_loss_) return step;
     const uint64_t at = reader.offset();
     cover(from_, readable_.size() + kPiece);
     reader = PacketReader(readable_);
@@ -191,7 +191,7 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
     Packet p;
     if (next(reader, p) !=
         Step::ok) {  // where all is as it was written, the packet scan found none of these in the stretch
-      stop_ = is_true_ ? Stop::end : Stop::lost;
+      stop_ = meets_loss_ ? Stop::lost : Stop::end;
       break;
     }
     if (p.kind == Kind::tip) {
@@ -202,7 +202,7 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       stop_ = Stop::psb;
       break;
     } else if (p.kind == Kind::fup) {
-      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : is_true_ ? Stop::end : Stop::lost;
+      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : meets_loss_ ? Stop::lost : Stop::end;
       break;
     } else if (p.kind == Kind::mode_tsx && is_followed_by(Kind::fup, reader)) {  // else the rest of a PSB+
       stop_ = Stop::fup_event;

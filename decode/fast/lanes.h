@@ -88,6 +88,8 @@ class LaneLexer {
   FupEvent cross_fup_event(Lanes& lanes);
 
   uint64_t offset() const { return at_; }
+  /// What it reads now, or would read next of the stretch, is not all as it was written.
+  bool meets_loss() const { return meets_loss_; }
 
  private:
   void cover(uint64_t from, uint64_t to);
@@ -98,9 +100,9 @@ class LaneLexer {
   bool is_followed_by(Kind kind, PacketReader ahead);
 
   TraceBytes& trace_;
-  ByteSpan readable_;    // of the stretch, as far as it is covered and as it was written
-  uint64_t from_ = 0;    // what is before is covered no more
-  bool is_true_ = true;  // all that is covered is as it was written
+  ByteSpan readable_;  // of the stretch, as far as it is covered and as it was written
+  uint64_t from_ = 0;  // what is before is covered no more
+  bool meets_loss_ = false;
   const bool lexes_lines_;
   uint64_t at_, end_;
   LastIp last_ip_;

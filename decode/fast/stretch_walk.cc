@@ -8,10 +8,14 @@ namespace hindcast::decode {
 
 bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
   const uint64_t behind = std::min<uint64_t>(stretch.begin + kMaxPacketBytes, trace_.all().size());
-  PacketReader reader(trace_.all().first(trace_.cover(stretch.begin, behind)));
+  const uint64_t covered = trace_.cover(stretch.begin, behind);
+  PacketReader reader(trace_.all().first(covered));
   reader.seek(stretch.begin);
   Packet first;
-  if (reader.next(first) != Step::ok) return false;
+  if (reader.next(first) != Step::ok) {
+    stuck_ = {covered == behind ? GapCause::desync : GapCause::cut, stretch.begin, 0, kNoBlock, false};
+    return false;
+  }
   start(stretch, graph);
   lexer_.emplace(trace_, reader.offset(), stretch.end, stretch.begin_ip);
   lanes_.base = reader.offset();
@@ -25,7 +29,10 @@ bool StretchWalk::begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64
   lanes_.base = psb;
   const uint64_t ip = lexer_->cross_psb(lanes_);
   psb_ = psb;
-  if (ip != 0) walk_.at = graph.at(ip);
+  if (ip == 0)
+    stuck_ = {lexer_->meets_loss() ? GapCause::cut : GapCause::desync, psb, 0, kNoBlock, false};
+  else
+    walk_.at = graph.at(ip);
   return ip != 0;
 }
 
@@ -112,7 +119,7 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
   const size_t before = out.size();
   if (ip == 0 || !run_to(ip, out, part)) {
     out.resize(before);
-    stuck_ = {GapCause::desync, psb, ip, kNoBlock, false};
+    stuck_ = {ip == 0 && lexer_->meets_loss() ? GapCause::cut : GapCause::desync, psb, ip, kNoBlock, false};
     return false;
   }
   stack_.clear();

@@ -39,9 +39,9 @@ class StretchWalk {
   StretchWalk(const PtTrace& trace, bool ret_compression, RunMemo& memo)
       : trace_(trace.bytes, trace.parts), ret_compression_(ret_compression), memo_(memo) {}
 
-  /// At its begin. False when the packet there cannot be read.
+  /// At its begin. False when the packet there cannot be read, and stuck() says why.
   bool begin(const Stretch& stretch, BlockGraph& graph);
-  /// At a PSB inside. False when its FUP gives no address.
+  /// At a PSB inside. False when its FUP gives no address, and stuck() says why.
   bool begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb);
 
   /// Ids of the next superblocks, as many as fit. What Replay reads of them is gone with the next call.
