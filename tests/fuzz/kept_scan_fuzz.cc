@@ -7,7 +7,7 @@
 #include "decode/fast/fast_engine.h"
 #include "decode/kept_scan.h"
 #include "tests/fuzz/packet_stream.h"
-#include "tests/support/tiny_program.h"
+#include "tests/support/tiny_image.h"
 
 namespace {
 
@@ -20,19 +20,9 @@ void require(bool holds, const char* what) {
   std::abort();
 }
 
-class OneImage final : public CodeImage, public ImageSelector, public std::enable_shared_from_this<OneImage> {
- public:
-  size_t read(Ip ip, std::span<uint8_t> out) const override {
-    if (ip.value() < test::kTinyBase || ip.value() - test::kTinyBase >= code_.size()) return 0;
-    const uint64_t at = ip.value() - test::kTinyBase;
-    const size_t n = std::min<size_t>(out.size(), code_.size() - at);
-    std::copy_n(code_.begin() + static_cast<ptrdiff_t>(at), n, out.begin());
-    return n;
-  }
-  std::shared_ptr<const CodeImage> image_at(uint64_t, Ip) override { return shared_from_this(); }
-
- private:
-  const std::vector<uint8_t> code_ = test::tiny_program();
+struct Selector final : ImageSelector {
+  std::shared_ptr<const CodeImage> image = std::make_shared<test::TinyImage>();
+  std::shared_ptr<const CodeImage> image_at(uint64_t, Ip) override { return image; }
 };
 
 void decode_all(FlowDecoder& decoder, size_t bytes) {
@@ -82,12 +72,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const TscInterval t = kept.times.window(at, bytes.size());
     kept.times.last_before(t.latest);
   }
-  const auto image = std::make_shared<OneImage>();
+  Selector images;
   const auto code = std::make_shared<IptCode>();
   BlockGraphs graphs;
   EngineCounts counts;
-  const auto fast = make_fast_decoder(kept, {}, *image, code, graphs, counts);
-  const auto libipt = make_libipt_decoder(kept, {}, *image, code);
+  const auto fast = make_fast_decoder(kept, {}, images, code, graphs, counts);
+  const auto libipt = make_libipt_decoder(kept, {}, images, code);
   require(fast.ok() && libipt.ok(), "there are decoders");
   decode_all(**fast, bytes.size());
   decode_all(**libipt, bytes.size());

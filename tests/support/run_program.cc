@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 namespace hindcast::test {
 namespace {
@@ -90,6 +92,13 @@ TempFolder::TempFolder() {
   std::string name = (std::filesystem::temp_directory_path() / "hindcast-test-XXXXXX").string();
   if (!::mkdtemp(name.data())) give_up("cannot make " + name);
   path_ = name;
+}
+
+std::string TempFolder::script(const std::string& text) const {
+  const std::string path = *this / "stand-in";
+  std::ofstream(path) << "#!/bin/sh\n" << text;
+  ::chmod(path.c_str(), 0700);
+  return path;
 }
 
 TempFolder::~TempFolder() {

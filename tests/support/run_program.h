@@ -28,6 +28,8 @@ class TempFolder {
   TempFolder& operator=(const TempFolder&) = delete;
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  /// Writes a shell script that stands in for a program; its path. There is one at a time.
+  std::string script(const std::string& text) const;
 
  private:
   std::string path_;

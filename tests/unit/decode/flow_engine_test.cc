@@ -6,7 +6,7 @@
 
 #include "decode/code_image.h"
 #include "tests/support/tiny_host.h"
-#include "tests/support/tiny_program.h"
+#include "tests/support/tiny_image.h"
 
 namespace hindcast::decode {
 namespace {
@@ -16,22 +16,8 @@ using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using Lines = std::vector<std::string>;
 
-class OneImage final : public CodeImage {
- public:
-  size_t read(Ip ip, std::span<uint8_t> out) const override {
-    if (ip.value() < test::kTinyBase || ip.value() - test::kTinyBase >= code_.size()) return 0;
-    const uint64_t at = ip.value() - test::kTinyBase;
-    const size_t n = std::min<size_t>(out.size(), code_.size() - at);
-    std::copy_n(code_.begin() + static_cast<ptrdiff_t>(at), n, out.begin());
-    return n;
-  }
-
- private:
-  std::vector<uint8_t> code_ = test::tiny_program();
-};
-
 struct Selector final : ImageSelector {
-  std::shared_ptr<const CodeImage> image = std::make_shared<OneImage>();
+  std::shared_ptr<const CodeImage> image = std::make_shared<test::TinyImage>();
   std::vector<std::pair<uint64_t, uint64_t>> unknown;  // offsets [first, second) nobody knows
   std::vector<uint64_t> asked;
   std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/stat.h>
 
 #include <fstream>
 #include <sstream>
@@ -17,19 +16,12 @@ using test::wait_for;
 
 class FirstOpeningsTest : public testing::Test {
  protected:
-  /// A stand-in for hindcast.
-  std::string script(const std::string& text) {
-    const std::string path = folder_ / "stand-in";
-    std::ofstream(path) << "#!/bin/sh\n" << text;
-    ::chmod(path.c_str(), 0700);
-    return path;
-  }
   FirstOpenings openings(const std::string& text) {
     RunOptions options;
     options.folder = folder_.path();
     options.limit = std::chrono::seconds(60);
     options.cache = folder_ / "scans";
-    return FirstOpenings(script(text), options, log_);
+    return FirstOpenings(folder_.script(text), options, log_);
   }
   std::string said(const std::string& name) const {
     std::ifstream in(folder_ / name);

@@ -28,15 +28,9 @@ struct Heard {
 
 class RunCommandTest : public testing::Test {
  protected:
-  std::string script(const std::string& text) {
-    const std::string path = folder_ / "stand-in";
-    std::ofstream(path) << "#!/bin/sh\n" << text;
-    ::chmod(path.c_str(), 0700);
-    return path;
-  }
   std::unique_ptr<RunCommand> start(const std::string& text, std::vector<std::string> args = {},
                                     seconds limit = seconds(60)) {
-    args.insert(args.begin(), script(text));
+    args.insert(args.begin(), folder_.script(text));
     return must(RunCommand::start(args, {folder_.path(), limit}));
   }
   static Heard all_of(RunCommand& run) {
@@ -125,7 +119,7 @@ TEST_F(RunCommandTest, LettingGoKillsTheWholeGroup) {
 }
 
 TEST_F(RunCommandTest, ItDoesNotOutliveAServerThatIsKilled) {
-  const std::string path = script("exec sleep 1000");
+  const std::string path = folder_.script("exec sleep 1000");
   int pids[2];
   ASSERT_EQ(::pipe(pids), 0);
   const pid_t server = ::fork();

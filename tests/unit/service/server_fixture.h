@@ -99,12 +99,6 @@ class ServerTest : public testing::Test {
     for (const auto& line : lines_) s += line + "\n";
     return s;
   }
-  std::string script(const std::string& text) {
-    const std::string path = folder_ / "stand-in";
-    std::ofstream(path) << "#!/bin/sh\n" << text;
-    ::chmod(path.c_str(), 0700);
-    return path;
-  }
 
   test::TempFolder folder_;
   transport::KeyPair server_keys_ = transport::make_key_pair();

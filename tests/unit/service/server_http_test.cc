@@ -41,8 +41,8 @@ TEST_F(ServerTest, AnUploadIsKeptAndFound) {
 }
 
 TEST_F(ServerTest, CommandsRunOnTheirBundle) {
-  program_ =
-      script("printf 'out:'; for a in \"$@\"; do printf '[%s]' \"$a\"; done; test -f \"$2\" && echo err >&2; exit 5");
+  program_ = folder_.script(
+      "printf 'out:'; for a in \"$@\"; do printf '[%s]' \"$a\"; done; test -f \"$2\" && echo err >&2; exit 5");
   start();
   auto h = host("h");
   const std::string id = client_->post("/v1/snapshots", R"({"reason":"r","wait":"committed"})").json.at("incident");
@@ -61,7 +61,7 @@ TEST_F(ServerTest, CommandsRunOnTheirBundle) {
 }
 
 TEST_F(ServerTest, WhatCameIsOpenedBeforeAnybodyAsks) {
-  program_ = script("test -f \"$2\" && echo \"$*\" >> opened");
+  program_ = folder_.script("test -f \"$2\" && echo \"$*\" >> opened");
   start();
   auto h = host("h");
   const std::string id = client_->post("/v1/snapshots", R"({"reason":"r","wait":"committed"})").json.at("incident");
@@ -76,7 +76,7 @@ TEST_F(ServerTest, WhatCameIsOpenedBeforeAnybodyAsks) {
 }
 
 TEST_F(ServerTest, ACommandDiesWithItsClientAndNoMoreRunThanMay) {
-  program_ = script("echo $$; exec sleep 1000");
+  program_ = folder_.script("echo $$; exec sleep 1000");
   config_.run_children = 1;
   start();
   auto h = host("h");
