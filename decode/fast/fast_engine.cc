@@ -289,6 +289,7 @@ class FastEngine final : public FastDecoder {
     tail_.clear();
     const bool fits = walk_.cross_psb(tail_, part);
     ran_free(part);
+    if (!fits && walk_.stuck().cause == GapCause::cut) last_psb_failed_ = walk_.stuck().offset;
     if (!fits) return get_stuck();
     sync_ = walk_.last_psb();
   }
@@ -353,7 +354,9 @@ class FastEngine final : public FastDecoder {
     at = std::clamp(at, st.begin, st.end);
     const auto cut = std::upper_bound(trace_.cuts.begin(), trace_.cuts.end(), at);
     const uint64_t limit = cut == trace_.cuts.end() ? trace_.bytes.size() : *cut;
-    const uint64_t psb = std::min(first_psb(std::max(at, last_psb_failed_ + 1)), limit);
+    uint64_t psb = std::min(first_psb(std::max(at, last_psb_failed_ + 1)), limit);
+    if (cause == GapCause::cut)  // all that is lost at once is one gap
+      while (psb < limit && !walk_.can_read_at(psb)) psb = std::min(first_psb(psb + 1), limit);
     unknown_stack();
     if (psb < st.end) {
       gap(cause, at, psb, ip);

@@ -7,8 +7,7 @@
 namespace hindcast::decode {
 
 bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
-  const uint64_t behind = std::min<uint64_t>(stretch.begin + kMaxPacketBytes, trace_.all().size());
-  const uint64_t covered = trace_.cover(stretch.begin, behind);
+  const uint64_t behind = behind_packet(stretch.begin), covered = trace_.cover(stretch.begin, behind);
   PacketReader reader(trace_.all().first(covered));
   reader.seek(stretch.begin);
   Packet first;
@@ -21,6 +20,14 @@ bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
   lanes_.base = reader.offset();
   walk_.at = graph.at(stretch.begin_ip);
   return true;
+}
+
+uint64_t StretchWalk::behind_packet(uint64_t offset) const {
+  return std::min<uint64_t>(offset + kMaxPacketBytes, trace_.all().size());
+}
+
+bool StretchWalk::can_read_at(uint64_t offset) {
+  return trace_.cover(offset, behind_packet(offset)) == behind_packet(offset);
 }
 
 bool StretchWalk::begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb) {

@@ -55,6 +55,8 @@ class StretchWalk {
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   const Stuck& stuck() const { return stuck_; }
+  /// A packet there is what was written; of what was walked last nothing can be asked any more.
+  bool can_read_at(uint64_t offset);
 
   /// The packet that was used last; nothing when the superblocks of the last next() used none.
   std::optional<uint64_t> last_used() const;
@@ -114,6 +116,7 @@ class StretchWalk {
   void find_targets(size_t known);
   Found get_stuck(WalkStop why);
   Found get_lost();
+  uint64_t behind_packet(uint64_t offset) const;
   Replay replay_at(uint32_t bit, size_t tip) const {
     Replay r;
     r.bits_.seek(lanes_, trace_.all(), bit);

@@ -189,6 +189,16 @@ TEST_P(LateDamage, InSeveralPlacesTheRestIsRight) {
   }
 }
 
+TEST_P(LateDamage, OverSeveralPsbsIsOneGap) {
+  std::mt19937_64 random(14);
+  std::vector<uint64_t> psbs;
+  const PtBytes pt = loop_trace(random, psbs);
+  const Host host(pt);
+  host.source.opened->lose({{psbs[1] + 20, psbs[3] + 1}});  // all in one stretch
+  const std::vector<Event> events = host.events(GetParam());
+  EXPECT_EQ(std::count_if(events.begin(), events.end(), [](const Event& e) { return e.kind == EventKind::gap; }), 1);
+}
+
 TEST_P(LateDamage, OfAllIsAGap) {
   std::mt19937_64 random(13);
   std::vector<uint64_t> psbs;
