@@ -68,8 +68,9 @@ void BundleSource::keep(uint32_t id, const std::function<std::vector<uint8_t>()>
 
 std::vector<transport::BundleReader::Damage> BundleSource::damage() const {
   std::vector<transport::BundleReader::Damage> all = damage_;
-  for (const auto& [id, weak] : parts_) {
-    const auto parts = weak.lock();
+  for (const auto& entry : parts_) {
+    const uint32_t id = entry.first;
+    const auto parts = entry.second.lock();
     if (!parts) continue;
     for (const auto& loss : parts->losses()) {
       const std::string what = "stream " + std::to_string(id) + ": " + loss.why;
