@@ -169,6 +169,51 @@ class SidebandPass {
   std::map<uint32_t, size_t> open_lost_;  // stream -> gap without an end
 };
 
+/// Scans all PT streams, on all CPUs, while the caller does something else.
+class StreamScans {
+ public:
+  explicit StreamScans(HostTrace::Impl& host) : host_(host), time_(host.time_config()) {}
+
+  Result<void> start() {
+    const size_t at_once = std::max(1u, std::thread::hardware_concurrency());
+    for (const StreamInfo& s : host_.info.streams) {
+      if (s.kind != StreamKind::pt) continue;
+      streams_.push_back(std::make_unique<PtStream>());
+      PtStream* stream = streams_.back().get();
+      stream->info = s;
+      HC_TRY(stream->bytes, host_.source.stream_in_parts(s.id));
+      if (scans_.size() >= at_once) HC_TRY_VOID(finish_one());
+      scans_.emplace_back(stream, std::async(std::launch::async, [&host = host_, stream, time = time_] {
+                            return host.scan(*stream, time);
+                          }));
+    }
+    return {};
+  }
+
+  Result<std::vector<std::unique_ptr<PtStream>>> finish() {
+    while (!scans_.empty()) HC_TRY_VOID(finish_one());
+    return std::move(streams_);
+  }
+
+ private:
+  Result<void> finish_one() {
+    PtStream& stream = *scans_.front().first;
+    const bool scanned = scans_.front().second.get();
+    scans_.pop_front();
+    if (scanned) return {};
+    // Of damaged bytes it has to be known beforehand where.
+    HC_TRY(SharedBytes bytes, host_.source.stream(stream.info.id));
+    stream.bytes = std::make_shared<WholeStream>(std::move(bytes));
+    host_.scan(stream, time_);
+    return {};
+  }
+
+  HostTrace::Impl& host_;
+  const PtTimeConfig time_;
+  std::vector<std::unique_ptr<PtStream>> streams_;
+  std::deque<std::pair<PtStream*, std::future<bool>>> scans_;  // ends before the streams do
+};
+
 /// Processes that the recording was about: the roots and everything they forked.
 std::set<Pid> family(const std::vector<Pid>& roots, const std::map<Pid, ProcessInfo>& processes) {
   std::set<Pid> members(roots.begin(), roots.end());
@@ -257,8 +302,7 @@ bool HostTrace::Impl::scan(PtStream& stream, const PtTimeConfig& time) {
   return true;
 }
 
-/// On all CPUs.
-Result<std::vector<std::unique_ptr<PtStream>>> HostTrace::Impl::scan_streams() {
+PtTimeConfig HostTrace::Impl::time_config() const {
   PtTimeConfig time = PtTimeConfig::from(info.cpu, info.pt);
   time.traced = info.traced;
   if (info.traced.latest != Tsc::max()) time.near = info.traced.latest;
@@ -266,31 +310,7 @@ Result<std::vector<std::unique_ptr<PtStream>>> HostTrace::Impl::scan_streams() {
     const SidebandRecord r = sideband.record(i);
     if (r.has_time && r.time != RecordTime(0)) time.near = clock.to_tsc(r.time).earliest;
   }
-  std::vector<std::unique_ptr<PtStream>> streams;
-  std::deque<std::pair<PtStream*, std::future<bool>>> scans;  // ends before the streams do
-  // Of damaged bytes it has to be known beforehand where.
-  const auto finish_one = [&]() -> Result<void> {
-    PtStream& stream = *scans.front().first;
-    const bool scanned = scans.front().second.get();
-    scans.pop_front();
-    if (scanned) return {};
-    HC_TRY(SharedBytes bytes, source.stream(stream.info.id));
-    stream.bytes = std::make_shared<WholeStream>(std::move(bytes));
-    scan(stream, time);
-    return {};
-  };
-  const size_t at_once = std::max(1u, std::thread::hardware_concurrency());
-  for (const StreamInfo& s : info.streams) {
-    if (s.kind != StreamKind::pt) continue;
-    streams.push_back(std::make_unique<PtStream>());
-    PtStream* stream = streams.back().get();
-    stream->info = s;
-    HC_TRY(stream->bytes, source.stream_in_parts(s.id));
-    if (scans.size() >= at_once) HC_TRY_VOID(finish_one());
-    scans.emplace_back(stream, std::async(std::launch::async, [this, stream, time] { return scan(*stream, time); }));
-  }
-  while (!scans.empty()) HC_TRY_VOID(finish_one());
-  return streams;
+  return time;
 }
 
 HostTrace::HostTrace(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -299,6 +319,10 @@ HostTrace::~HostTrace() = default;
 Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, ByteSource& source) {
   auto impl = std::make_unique<Impl>(info, source);
   impl->clock = info.clock;
+  // Without a time of its own the trace needs one of sideband to count from.
+  std::optional<StreamScans> scans;
+  const auto start = [&] { return scans.emplace(*impl).start(); };
+  if (info.traced.latest != Tsc::max()) HC_TRY_VOID(start());
   for (const StreamInfo& s : info.streams) {
     if (s.kind != StreamKind::sideband) continue;
     HC_TRY(SharedBytes bytes, source.stream(s.id));
@@ -307,6 +331,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
   impl->sideband.finish();
   SidebandPass pass(*impl);
   pass.run();
+  if (!scans) HC_TRY_VOID(start());
 
   for (const StreamInfo& s : info.streams)
     if (s.kind == StreamKind::pt && s.tid != kNoTid) pass.thread(s.tid, kNoPid);
@@ -331,7 +356,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     return s.tid != Tid(0) && (!only_family || s.tid == kNoTid || s.pid == kNoPid || members.count(s.pid) != 0);
   };
 
-  HC_TRY(auto scanned, impl->scan_streams());
+  HC_TRY(auto scanned, scans->finish());
   if (scanned.empty())
     return Error{Errc::unsupported,
                  "cannot open this snapshot: it has no PT stream",

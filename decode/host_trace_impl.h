@@ -63,7 +63,7 @@ struct HostTrace::Impl {
   const PtStream* find_stream(uint32_t id) const;
 
   DecodeConfig decode_config(Resync resync) const;
-  Result<std::vector<std::unique_ptr<PtStream>>> scan_streams();
+  PtTimeConfig time_config() const;
   bool scan(PtStream& stream, const PtTimeConfig& time);
 };
 

@@ -6,7 +6,7 @@
 //   open/again               what that found was kept
 //   open_end/again           the last 40 events instead of the first ones
 //   perf/first_branches      the peer: `perf script --itrace=b` on the same trace, exported, until it has said 40 branches
-// Counters: peak memory in MiB. Each answer has 40 events of the busiest thread with source lines, and is the same each time.
+// Counters: peak memory in MiB. Each answer has 40 events of CPU 0 with source lines, and is the same each time.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -24,7 +24,7 @@ namespace {
 using namespace hindcast::test;  // NOLINT
 using Clock = std::chrono::steady_clock;
 
-std::string bundle, thread;
+std::string bundle;
 TempFolder* folder = nullptr;
 
 struct Answer {
@@ -64,7 +64,7 @@ void open(benchmark::State& state, const char* from, bool first_time) {
   double peak = 0;
   for (auto _ : state) {
     if (first_time) run_program({"/bin/rm", "-rf", *folder / "cache"});
-    const Answer a = ask({std::string(HC_BIN_DIR) + "/hindcast", "show", from, "40", "-t", thread, bundle});
+    const Answer a = ask({std::string(HC_BIN_DIR) + "/hindcast", "show", from, "40", "--cpu", "0", bundle});
     state.SetIterationTime(a.seconds);
     peak = std::max(peak, a.peak_mib);
     if (std::count(a.text.begin(), a.text.end(), '\n') < 40 || a.text.find(".c:") == std::string::npos)
@@ -96,12 +96,6 @@ int main(int argc, char** argv) {
   folder = &place;
   bundle = python_recording(place, "gib-python3", 2, 512);
   if (bundle.empty()) return 1;
-  uint64_t most = 0;
-  for (const auto& o : run_program({std::string(HC_BIN_DIR) + "/hindcast", "ls", "--json", bundle}).objects())
-    if (o.at("type") == "thread" && o.at("pt_bytes").get<uint64_t>() > most) {
-      most = o.at("pt_bytes");
-      thread = std::to_string(o.at("tid").get<int>());
-    }
   const auto add = [](const char* name, auto what, int times) {
     benchmark::RegisterBenchmark(name, what)->UseManualTime()->Iterations(times)->Unit(benchmark::kMillisecond);
   };
