@@ -147,7 +147,7 @@ TEST_F(CliAnswers, TheTailIsTheEndOfTheWhole) {
   for (const char* how : {"--blocks", "--insns", "--lines"}) {
     const auto whole = lines_of(hindcast({"show", file_, "-t", tid_, how}).out);
     ASSERT_GT(whole.size(), 100u) << how;
-    for (const size_t n : {size_t{1}, size_t{37}, whole.size() + 5}) {
+    for (const size_t n : {size_t{1}, size_t{2}, size_t{20}, size_t{37}, size_t{100}, whole.size() + 5}) {
       auto tail = lines_of(hindcast({"show", file_, "-t", tid_, how, "--tail", std::to_string(n)}).out);
       ASSERT_FALSE(tail.empty());
       EXPECT_EQ(tail[0], whole[0]) << how;  // the header

@@ -275,7 +275,10 @@ std::string nothing_words(const Overview& o, const FlowQuestion& question) {
   return there;
 }
 
-/// Where the last `tail` lines begin, or an item before.
+/// Items whose lines tell what the next item need not say again: one with a place is among them.
+constexpr uint64_t kItemsBefore = 4;
+
+/// To kItemsBefore where the last `tail` lines begin.
 void go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(Printer::Line)>& printer) {
   for (uint64_t items = tail;; items *= 4) {
     reader.seek_end();
@@ -289,7 +292,7 @@ void go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(P
       back -= static_cast<uint64_t>(std::upper_bound(lines.begin(), lines.end(), counter.lines() - tail) -
                                     lines.begin() - 1);
     reader.seek_end();
-    reader.back(back);
+    reader.back(back + kItemsBefore);
     return;
   }
 }
