@@ -21,9 +21,10 @@ class SidebandPass {
   void run() {
     Sideband& sideband = host_.sideband;
     for (const StreamInfo& s : host_.info.streams)
-      if (s.cpu != kNoCpu) builder(s.cpu);  // so that losses on silent CPUs have a place
-    for (const StreamInfo& s : host_.info.streams)
-      if (s.kind == StreamKind::sideband && s.wrapped && s.cpu != kNoCpu) builder(s.cpu).older_were_dropped();
+      if (s.cpu != kNoCpu) {
+        SliceBuilder& slices = builder(s.cpu);  // a silent CPU's, too, so that its losses have a place
+        if (s.kind == StreamKind::sideband && s.wrapped) slices.older_were_dropped();
+      }
     for (size_t i = 0; i < sideband.size(); ++i) take(sideband.record(i));
     for (const Sideband::StreamDamage& d : sideband.damage()) {
       CpuId cpu = kNoCpu;

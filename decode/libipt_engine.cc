@@ -163,12 +163,8 @@ class LibiptEngine final : public FlowDecoder {
     const uint64_t lost = bytes_.cover(r.begin, r.end);
     if (lost == r.end) return false;
     copy_.clear();
-    const std::vector<uint64_t>& psbs = trace_.map.psbs;
-    auto psb = std::upper_bound(psbs.begin(), psbs.end(), lost);
-    const auto is_whole = [&](uint64_t at) { return bytes_.cover(at, at + kPsb.size()) == at + kPsb.size(); };
-    while (psb != psbs.end() && *psb + kPsb.size() <= r.end && !is_whole(*psb)) ++psb;
-    const bool goes_on = psb != psbs.end() && *psb + kPsb.size() <= r.end;
-    r.lost_to = goes_on ? *psb : r.end;
+    r.lost_to = trace_.first_whole_psb(bytes_, lost + 1, r.end);
+    const bool goes_on = r.lost_to < r.end;
     const Range behind{r.lost_to, std::exchange(r.end, lost)};
     bytes_.cover(r.begin, r.end);
     if (goes_on) ranges_.insert(ranges_.begin() + static_cast<ptrdiff_t>(range) + 1, behind);

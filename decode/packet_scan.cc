@@ -23,16 +23,23 @@ PacketScan::PacketScan(TraceBytes& trace, std::span<const uint64_t> cuts, bool s
   std::sort(ends_.begin(), ends_.end());
   ends_.erase(std::unique(ends_.begin(), ends_.end()), ends_.end());
   std::erase_if(ends_, [&](uint64_t end) { return end > size || (end == 0 && size != 0); });
-  begin_part(0);
+  begin_part(0, LostRange::Why::leftover);
 }
 
-void PacketScan::begin_part(uint64_t begin) {
+void PacketScan::begin_part(uint64_t begin, LostRange::Why why) {
   reader_ = PacketReader(trace_.all().first(begin), skd007_);
   reader_.seek(begin);
   seen_to_ = begin;
+  lose_sync(why);
+}
+
+void PacketScan::lose_sync(LostRange::Why why) {
   safe_to_ = 0;
   synced_ = false;
+  unsynced_because_ = why;
 }
+
+void PacketScan::set_safe_to() { safe_to_ = sees_all() ? ~uint64_t{0} : std::max(seen_to_, kMostToRead) - kMostToRead; }
 
 /// Covers another window, from a place on that is not behind the last one.
 void PacketScan::read_on(uint64_t at) {
@@ -40,7 +47,7 @@ void PacketScan::read_on(uint64_t at) {
   trace_.cover(at, seen_to_);
   reader_.see(trace_.all().first(seen_to_));
   if (reader_.offset() != at) reader_.seek(at);
-  safe_to_ = sees_all() ? ~uint64_t{0} : std::max(seen_to_, kMostToRead) - kMostToRead;
+  set_safe_to();
 }
 
 bool PacketScan::see_more() {
@@ -58,7 +65,7 @@ void PacketScan::resync() {
     read_on(from);
   }
   synced_ = true;
-  safe_to_ = sees_all() ? ~uint64_t{0} : std::max(seen_to_, kMostToRead) - kMostToRead;
+  set_safe_to();
 }
 
 PacketScan::Found PacketScan::next_other(Packet& packet, LostRange& lost) {
@@ -79,17 +86,14 @@ PacketScan::Found PacketScan::next_other(Packet& packet, LostRange& lost) {
         return Found::packet;
       case Step::end:
         if (part_ + 1 == ends_.size()) return Found::end;
-        begin_part(ends_[part_++]);
-        unsynced_because_ = LostRange::Why::cut;
+        begin_part(ends_[part_++], LostRange::Why::cut);
         break;
       case Step::truncated:
         lost = {LostRange::Why::truncated, reader_.offset(), ends_[part_]};
         reader_.seek(lost.to);
         return Found::lost;
       case Step::bad:
-        synced_ = false;
-        safe_to_ = 0;
-        unsynced_because_ = LostRange::Why::bad;
+        lose_sync(LostRange::Why::bad);
         break;
     }
   }

@@ -53,7 +53,9 @@ class PacketScan {
 
  private:
   Found next_other(Packet& packet, LostRange& lost);
-  void begin_part(uint64_t begin);
+  void begin_part(uint64_t begin, LostRange::Why why);
+  void lose_sync(LostRange::Why why);
+  void set_safe_to();
   void resync();
   void read_on(uint64_t at);
   bool sees_all() const { return seen_to_ == ends_[part_]; }
@@ -67,7 +69,7 @@ class PacketScan {
   uint64_t seen_to_ = 0;  // covered
   uint64_t safe_to_ = 0;  // packets that begin before it are whole; 0: not synced
   bool synced_ = false;
-  LostRange::Why unsynced_because_ = LostRange::Why::leftover;
+  LostRange::Why unsynced_because_;
 };
 
 }  // namespace hindcast::decode

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "decode/pt_opcodes.h"
+
 namespace hindcast::decode {
 
 PtTrace PtTrace::scan(TraceBytes& bytes, const PtTimeConfig& time, std::vector<uint64_t> cuts,
@@ -50,6 +52,23 @@ size_t PtTrace::first_stretch_from(uint64_t offset) const {
   const auto it =
       std::lower_bound(s.begin(), s.end(), offset, [](const Stretch& st, uint64_t o) { return st.begin < o; });
   return static_cast<size_t>(it - s.begin());
+}
+
+uint64_t PtTrace::last_psb(uint64_t offset) const {
+  const auto behind = std::upper_bound(map.psbs.begin(), map.psbs.end(), offset);
+  return behind == map.psbs.begin() ? 0 : behind[-1];
+}
+
+uint64_t PtTrace::first_psb(uint64_t offset, uint64_t limit) const {
+  const auto first = std::lower_bound(map.psbs.begin(), map.psbs.end(), offset);
+  return first == map.psbs.end() ? limit : std::min(*first, limit);
+}
+
+uint64_t PtTrace::first_whole_psb(TraceBytes& from, uint64_t offset, uint64_t limit) const {
+  uint64_t psb = first_psb(offset, limit);
+  while (psb < limit && from.cover(psb, psb + kMaxPacketBytes) != psb + kMaxPacketBytes)
+    psb = first_psb(psb + 1, limit);
+  return psb;
 }
 
 }  // namespace hindcast::decode

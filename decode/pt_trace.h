@@ -36,6 +36,13 @@ struct PtTrace {
   size_t stretch_at(uint64_t offset) const;
   /// The first stretch that begins at offset or behind it; stretches.size() when there is none.
   size_t first_stretch_from(uint64_t offset) const;
+
+  /// The last PSB at or before offset; 0 when there is none.
+  uint64_t last_psb(uint64_t offset) const;
+  /// The first PSB at offset or behind it; limit when there is none before it.
+  uint64_t first_psb(uint64_t offset, uint64_t limit) const;
+  /// The first of those whose bytes are still what was written. What `from` covered can be read no more.
+  uint64_t first_whole_psb(TraceBytes& from, uint64_t offset, uint64_t limit) const;
 };
 
 }  // namespace hindcast::decode

@@ -106,7 +106,7 @@ class FastEngine final : public FastDecoder {
     lost_to_ = 0;
     unknown_stack();
     last_psb_failed_ = seekable_from_ = 0;
-    const uint64_t psb = last_psb(offset);
+    const uint64_t psb = trace_.last_psb(offset);
     gap_ = 0;
     while (gap_ < trace_.map.gaps.size() && trace_.map.gaps[gap_].offset < psb) ++gap_;
     s_ = trace_.stretch_at(psb);
@@ -128,17 +128,6 @@ class FastEngine final : public FastDecoder {
   enum class State : uint8_t { between, walking, resuming, libipt, done };
 
   const Stretch& stretch() const { return all_[s_]; }
-
-  /// At or before offset; 0 when there is none.
-  uint64_t last_psb(uint64_t offset) const {
-    const auto behind = std::upper_bound(trace_.map.psbs.begin(), trace_.map.psbs.end(), offset);
-    return behind == trace_.map.psbs.begin() ? 0 : behind[-1];
-  }
-  /// At or behind offset; kNowhere when there is none.
-  uint64_t first_psb(uint64_t offset) const {
-    const auto first = std::lower_bound(trace_.map.psbs.begin(), trace_.map.psbs.end(), offset);
-    return first == trace_.map.psbs.end() ? kNowhere : *first;
-  }
 
   // ---- each step makes some progress and leaves zero or more events in ready_
   void step() {
@@ -354,9 +343,10 @@ class FastEngine final : public FastDecoder {
     at = std::clamp(at, st.begin, st.end);
     const auto cut = std::upper_bound(trace_.cuts.begin(), trace_.cuts.end(), at);
     const uint64_t limit = cut == trace_.cuts.end() ? trace_.bytes.size() : *cut;
-    uint64_t psb = std::min(first_psb(std::max(at, last_psb_failed_ + 1)), limit);
-    if (cause == GapCause::cut)  // all that is lost at once is one gap
-      while (psb < limit && !walk_.can_read_at(psb)) psb = std::min(first_psb(psb + 1), limit);
+    const uint64_t from = std::max(at, last_psb_failed_ + 1);
+    // All that is lost at once is one gap.
+    const uint64_t psb =
+        cause == GapCause::cut ? trace_.first_whole_psb(walk_.bytes(), from, limit) : trace_.first_psb(from, limit);
     unknown_stack();
     if (psb < st.end) {
       gap(cause, at, psb, ip);

@@ -114,8 +114,7 @@ Step LaneLexer::next(PacketReader& reader, Packet& packet) {
     if (step == Step::ok || step == Step::bad || readable_.size() >= end_ || meets_loss_) return step;
     const uint64_t at = reader.offset();
     cover(from_, readable_.size() + kPiece);
-    reader = PacketReader(readable_);
-    reader.seek(at);
+    reader = reader_at(at);
   }
 }
 
@@ -189,8 +188,8 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
     }
     PacketReader reader = reader_at(at);
     Packet p;
-    if (next(reader, p) !=
-        Step::ok) {  // where all is as it was written, the packet scan found none of these in the stretch
+    if (next(reader, p) != Step::ok) {
+      // Where all is as it was written, the packet scan found none of these in the stretch.
       stop_ = meets_loss_ ? Stop::lost : Stop::end;
       break;
     }

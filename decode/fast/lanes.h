@@ -57,8 +57,8 @@ struct FupEvent {
   uint64_t first = 0, fup = 0, last = 0;  // offsets of its packets
 };
 
-/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes, of which it covers those that the lanes are of. Cost: about 1 ns a byte where lex_lines() runs,
-/// 2 to 3 elsewhere.
+/// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes, of which it covers those that the lanes are of.
+/// Cost: about 1 ns a byte where lex_lines() runs, 2 to 3 elsewhere.
 class LaneLexer {
  public:
   enum class Stop : uint8_t {

@@ -7,8 +7,9 @@
 namespace hindcast::decode {
 
 bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
-  const uint64_t behind = behind_packet(stretch.begin), covered = trace_.cover(stretch.begin, behind);
-  PacketReader reader(trace_.all().first(covered));
+  const uint64_t behind = std::min<uint64_t>(stretch.begin + kMaxPacketBytes, bytes_.all().size());
+  const uint64_t covered = bytes_.cover(stretch.begin, behind);
+  PacketReader reader(bytes_.all().first(covered));
   reader.seek(stretch.begin);
   Packet first;
   if (reader.next(first) != Step::ok) {
@@ -16,23 +17,15 @@ bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
     return false;
   }
   start(stretch, graph);
-  lexer_.emplace(trace_, reader.offset(), stretch.end, stretch.begin_ip);
+  lexer_.emplace(bytes_, reader.offset(), stretch.end, stretch.begin_ip);
   lanes_.base = reader.offset();
   walk_.at = graph.at(stretch.begin_ip);
   return true;
 }
 
-uint64_t StretchWalk::behind_packet(uint64_t offset) const {
-  return std::min<uint64_t>(offset + kMaxPacketBytes, trace_.all().size());
-}
-
-bool StretchWalk::can_read_at(uint64_t offset) {
-  return trace_.cover(offset, behind_packet(offset)) == behind_packet(offset);
-}
-
 bool StretchWalk::begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb) {
   start(stretch, graph);
-  lexer_.emplace(trace_, psb, stretch.end, 0);
+  lexer_.emplace(bytes_, psb, stretch.end, 0);
   lanes_.base = psb;
   const uint64_t ip = lexer_->cross_psb(lanes_);
   psb_ = psb;
@@ -164,7 +157,7 @@ std::optional<uint64_t> StretchWalk::last_used() const {
   if (walk_.bit == first_bit_ && walk_.tip == first_tip_) return std::nullopt;
   if (walk_.took_tip) return lanes_.base + lanes_.tip_offset[walk_.tip - 1];
   TntCursor bits;
-  bits.seek(lanes_, trace_.all(), walk_.bit - 1);
+  bits.seek(lanes_, bytes_.all(), walk_.bit - 1);
   return bits.offset();
 }
 

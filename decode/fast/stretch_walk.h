@@ -37,7 +37,7 @@ class StretchWalk {
   };
 
   StretchWalk(const PtTrace& trace, bool ret_compression, RunMemo& memo)
-      : trace_(trace.bytes, trace.parts), ret_compression_(ret_compression), memo_(memo) {}
+      : bytes_(trace.bytes, trace.parts), ret_compression_(ret_compression), memo_(memo) {}
 
   /// At its begin. False when the packet there cannot be read, and stuck() says why.
   bool begin(const Stretch& stretch, BlockGraph& graph);
@@ -55,8 +55,8 @@ class StretchWalk {
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   const Stuck& stuck() const { return stuck_; }
-  /// A packet there is what was written; of what was walked last nothing can be asked any more.
-  bool can_read_at(uint64_t offset);
+  /// What it reads from: who covers others of them can ask nothing more of what was walked last.
+  TraceBytes& bytes() { return bytes_; }
 
   /// The packet that was used last; nothing when the superblocks of the last next() used none.
   std::optional<uint64_t> last_used() const;
@@ -84,7 +84,7 @@ class StretchWalk {
           [[fallthrough]];
         case SuperKind::branch: {
           const uint64_t offset = bits_.offset();
-          bits_.step(w.lanes_, w.trace_.all());
+          bits_.step(w.lanes_, w.bytes_.all());
           return offset;
         }
         case SuperKind::tip:
@@ -116,15 +116,14 @@ class StretchWalk {
   void find_targets(size_t known);
   Found get_stuck(WalkStop why);
   Found get_lost();
-  uint64_t behind_packet(uint64_t offset) const;
   Replay replay_at(uint32_t bit, size_t tip) const {
     Replay r;
-    r.bits_.seek(lanes_, trace_.all(), bit);
+    r.bits_.seek(lanes_, bytes_.all(), bit);
     r.tip_ = tip;
     return r;
   }
 
-  TraceBytes trace_;
+  TraceBytes bytes_;
   const bool ret_compression_;
   RunMemo& memo_;
   const Stretch* stretch_ = nullptr;

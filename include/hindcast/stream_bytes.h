@@ -28,12 +28,9 @@ class StreamBytes {
   virtual uint64_t hold(uint64_t from, uint64_t to) = 0;
   virtual void release(uint64_t from, uint64_t to) = 0;
 
- protected:
-  void place(ByteSpan bytes) { bytes_ = bytes; }
-
  private:
-  ByteSpan bytes_;
-  std::vector<uint64_t> holes_;
+  const ByteSpan bytes_;
+  const std::vector<uint64_t> holes_;
 };
 
 }  // namespace hindcast

@@ -5,42 +5,17 @@
 #include <algorithm>
 #include <random>
 
+#include "tests/support/losing_stream.h"
 #include "tests/support/tiny_host.h"
 
 namespace hindcast::decode {
 namespace {
 
+using test::LosingStream;
+using test::Lost;
 using test::PtBytes;
 
 constexpr uint64_t kCode = 0x401000;
-
-struct Lost {
-  uint64_t from, to;
-};
-
-/// Loses ranges when it is told to. What nobody holds is not checked here: a stream of a bundle faults.
-class LosingStream final : public StreamBytes {
- public:
-  explicit LosingStream(std::vector<uint8_t> bytes) : StreamBytes({}), bytes_(std::move(bytes)) { place(bytes_); }
-  void lose(const std::vector<Lost>& lost) {
-    lost_ = lost;
-    for (const Lost& l : lost)
-      std::fill(bytes_.begin() + static_cast<ptrdiff_t>(l.from), bytes_.begin() + static_cast<ptrdiff_t>(l.to), 0x05);
-  }
-  uint64_t hold(uint64_t from, uint64_t to) override {
-    ++held_;
-    for (const Lost& l : lost_)
-      if (l.to > from) return std::min(to, std::max(from, l.from));
-    return to;
-  }
-  void release(uint64_t, uint64_t) override { --held_; }
-  int held() const { return held_; }
-
- private:
-  std::vector<uint8_t> bytes_;
-  std::vector<Lost> lost_;  // ascending
-  int held_ = 0;
-};
 
 class LosingSource final : public ByteSource {
  public:
