@@ -278,8 +278,8 @@ std::string nothing_words(const Overview& o, const FlowQuestion& question) {
 /// Items whose lines tell what the next item need not say again: one with a place is among them.
 constexpr uint64_t kItemsBefore = 4;
 
-/// To kItemsBefore where the last `tail` lines begin.
-void go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(Printer::Line)>& printer) {
+/// To where the last `tail` lines begin, and before it some items for the printer alone: how many.
+uint64_t go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(Printer::Line)>& printer) {
   for (uint64_t items = tail;; items *= 4) {
     reader.seek_end();
     const bool all = reader.back(items) < items;
@@ -292,23 +292,19 @@ void go_to_tail(FlowReader& reader, uint64_t tail, const std::function<Printer(P
       back -= static_cast<uint64_t>(std::upper_bound(lines.begin(), lines.end(), counter.lines() - tail) -
                                     lines.begin() - 1);
     reader.seek_end();
-    reader.back(back + kItemsBefore);
-    return;
+    return reader.back(back + kItemsBefore) - back;
   }
 }
 
-/// Where the question begins.
-Result<void> go_to_start(FlowReader& reader, const Request& request, const ShowFlags& flags,
-                         const std::function<Printer(Printer::Line)>& printer) {
-  if (flags.at) return reader.seek_instruction(*flags.at);
-  if (flags.tail == 0) return {};
-  if (!request.json) {
-    go_to_tail(reader, flags.tail, printer);
-    return {};
-  }
+/// To where the question begins, and before it some items for the printer alone: how many.
+Result<uint64_t> go_to_start(FlowReader& reader, const Request& request, const ShowFlags& flags,
+                             const std::function<Printer(Printer::Line)>& printer) {
+  if (flags.at) HC_TRY_VOID(reader.seek_instruction(*flags.at));
+  if (flags.tail == 0) return 0;
+  if (!request.json) return go_to_tail(reader, flags.tail, printer);
   reader.seek_end();
   reader.back(flags.tail);
-  return {};
+  return 0;
 }
 
 /// What cannot be asked together.
@@ -399,6 +395,7 @@ int show(const Request& request, const ShowFlags& flags) {
           o, flags, names);
       out.line(printer->header());
     }
+    for (uint64_t i = 0; i < *started && (*reader)->next(item); ++i) printer->item(item);
     uint64_t items = 0;
     while (!out.failed() && (*reader)->next(item)) {
       counts.add(item.event);
