@@ -19,6 +19,13 @@ uint64_t whole_pages(uint64_t bytes) {
   return (bytes + page - 1) / page * page;
 }
 
+/// Whole pages of addresses that nobody can read: new ones (at: nullptr), or those at `at`, whose memory goes back at once.
+/// MAP_FAILED: there are none.
+void* unreadable(void* at, uint64_t size) {
+  constexpr int kKind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  return ::mmap(at, size, PROT_NONE, at ? kKind | MAP_FIXED : kKind, -1, 0);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<StreamParts>> StreamParts::open(std::vector<Chunk> chunks, Read read,
@@ -26,7 +33,7 @@ Result<std::shared_ptr<StreamParts>> StreamParts::open(std::vector<Chunk> chunks
   const uint64_t size = chunks.empty() ? 0 : chunks.back().offset + chunks.back().bytes;
   ByteSpan place;
   if (size != 0) {
-    void* at = ::mmap(nullptr, whole_pages(size), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const at = unreadable(nullptr, whole_pages(size));
     if (at == MAP_FAILED)
       return Error{Errc::too_large, "cannot open a stream: the process has no addresses left for it",
                    std::to_string(size) + " bytes; " + std::strerror(errno), "raise its limit (ulimit -v)"};
@@ -150,11 +157,7 @@ void StreamParts::load(Part& part, ChunkDecoder& decoder) {
 
 void StreamParts::drop(Part& part) {
   part.state = Part::State::absent;
-  const uint64_t size = whole_pages(part.end - part.begin);
-  // The pages go back at once, and their addresses are kept.
-  void* const at =
-      ::mmap(address(part.begin), size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  if (at == MAP_FAILED) throw std::bad_alloc();
+  if (unreadable(address(part.begin), whole_pages(part.end - part.begin)) == MAP_FAILED) throw std::bad_alloc();
 }
 
 }  // namespace hindcast::transport

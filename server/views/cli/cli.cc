@@ -200,6 +200,9 @@ void add_thread_flags(CLI::App& sub, Request& request) {
       ->type_name("DIR");
 }
 
+namespace {
+
+/// Where what was found out about bundles is kept; empty: nowhere.
 std::string cache_folder() {
   if (const char* set = std::getenv("HINDCAST_CACHE")) return set;
   // By the XDG base directory specification; a relative path counts as unset.
@@ -208,6 +211,8 @@ std::string cache_folder() {
   if (const char* home = std::getenv("HOME"); home && *home == '/') return std::string(home) + "/.cache/hindcast";
   return {};
 }
+
+}  // namespace
 
 Result<std::unique_ptr<Query>> open(const Request& request) {
   QueryOptions options;
