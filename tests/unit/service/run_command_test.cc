@@ -29,9 +29,9 @@ struct Heard {
 class RunCommandTest : public testing::Test {
  protected:
   std::unique_ptr<RunCommand> start(const std::string& text, std::vector<std::string> args = {},
-                                    seconds limit = seconds(60)) {
+                                    seconds limit = seconds(60), const std::string& cache = {}) {
     args.insert(args.begin(), folder_.script(text));
-    return must(RunCommand::start(args, {folder_.path(), limit}));
+    return must(RunCommand::start(args, {folder_.path(), limit, cache}));
   }
   static Heard all_of(RunCommand& run) {
     Heard heard;
@@ -66,11 +66,12 @@ TEST_F(RunCommandTest, ArgumentsMeetNoShell) {
 TEST_F(RunCommandTest, EnvironmentFolderAndDescriptorsAreFixed) {
   ::setenv("HINDCAST_TOKEN", "secret", 1);
   const Fd ours(::open("/dev/null", O_RDONLY));  // not close-on-exec
-  auto run = start("env | sort | grep -v '^_=\\|^PWD='; pwd; ls /proc/self/fd | wc -l; cat");
+  auto run =
+      start("env | sort | grep -v '^_=\\|^PWD='; pwd; ls /proc/self/fd | wc -l; cat", {}, seconds(60), "/a/cache");
   ::unsetenv("HINDCAST_TOKEN");
   // ls itself has its folder open: 0, 1, 2 and that one.
   EXPECT_EQ(all_of(*run).out,
-            "COLUMNS=100\nHINDCAST_CACHE=\nLC_ALL=C.UTF-8\nNO_COLOR=1\nPATH=/usr/local/bin:/usr/bin:/bin\n" +
+            "COLUMNS=100\nHINDCAST_CACHE=/a/cache\nLC_ALL=C.UTF-8\nNO_COLOR=1\nPATH=/usr/local/bin:/usr/bin:/bin\n" +
                 std::filesystem::canonical(folder_.path()).string() + "\n4\n");
 }
 
