@@ -66,13 +66,19 @@ class CodeReader {
 }  // namespace
 
 BlockGraph::BlockGraph(std::shared_ptr<const CodeImage> code, int bits)
-    : code_(std::move(code)),
-      bits_(bits),
-      serial_(next_serial()),
-      next_(1),
-      push_(1),
-      blocks_(1),
-      table_(kFirstTable, kNoBlock) {}
+    : code_(std::move(code)), bits_(bits), serial_(next_serial()), table_(kFirstTable, kNoBlock) {
+  add({});
+}
+
+void BlockGraph::add(const CodeBlock& block) {
+  blocks_.push_back(block);
+  next_.push_back({});
+  push_.push_back({});
+}
+
+size_t BlockGraph::memory() const {
+  return blocks_.memory() + next_.memory() + push_.memory() + table_.capacity() * sizeof(BlockId);
+}
 
 size_t BlockGraph::slot_of(uint64_t ip) const {
   const size_t mask = table_.size() - 1;
@@ -106,9 +112,7 @@ void BlockGraph::add_superblock(uint64_t ip) {
   for (uint64_t at = ip;;) {
     const auto index = static_cast<uint32_t>(blocks_.size());
     while (4 * (blocks_.size() + 1) >= 3 * table_.size()) grow_table();
-    blocks_.push_back(disassemble(at));
-    next_.emplace_back();
-    push_.emplace_back();
+    add(disassemble(at));
     table_[slot_of(at)] = make_id(index, 0, SuperKind::none);
     if (!blocks_[index].flows() || index - first + 1 == kMostAtOnce) break;
     at = blocks_[index].target;

@@ -20,6 +20,7 @@
 #include <optional>
 #include <vector>
 
+#include "decode/fast/growing_array.h"
 #include "hindcast/decoder.h"
 
 namespace hindcast::decode {
@@ -73,7 +74,7 @@ struct CodeBlock {
 static_assert(sizeof(CodeBlock) == 32);
 
 /// Grows as it is asked; what it knows stays true. One thread at a time. Memory: kMostBlocks, and what one look-up adds, of 64
-/// bytes at most each; full() says that they are there, and whoever holds ids throws all of them away with the graph.
+/// bytes at most each, and 6 more while the table grows; full() says that they are there, and whoever holds ids throws all of them away with the graph.
 class BlockGraph {
  public:
   using Pair = std::array<BlockId, 2>;
@@ -108,6 +109,8 @@ class BlockGraph {
   std::optional<uint32_t> instructions_before(uint32_t index, uint64_t ip, uint64_t* last_ip) const;
 
   size_t size() const { return blocks_.size(); }
+  /// Bytes that it takes beside the code: 64 a block at most, and 64 KiB.
+  size_t memory() const;
   bool full() const { return blocks_.size() >= kMostBlocks; }
   const std::shared_ptr<const CodeImage>& code() const { return code_; }
   int bits() const { return bits_; }
@@ -116,6 +119,7 @@ class BlockGraph {
 
  private:
   BlockId find(uint64_t ip);
+  void add(const CodeBlock& block);
   void add_superblock(uint64_t ip);
   CodeBlock disassemble(uint64_t ip) const;
   void fill_pushes(uint32_t from, uint32_t to);
@@ -125,8 +129,8 @@ class BlockGraph {
   std::shared_ptr<const CodeImage> code_;
   int bits_;
   uint64_t serial_;
-  std::vector<Pair> next_, push_;
-  std::vector<CodeBlock> blocks_;      // [0] is none
+  GrowingArray<Pair> next_, push_;
+  GrowingArray<CodeBlock> blocks_;     // [0] is none
   std::vector<BlockId> table_;         // open addressing by ip; a power of two
   std::vector<uint32_t> superblocks_;  // of one find(): where they begin
 };

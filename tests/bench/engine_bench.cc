@@ -8,7 +8,7 @@
 //
 //   lanes/X          stage 1 alone; scan/X is its peer: a table look-up for each byte
 //   blocks/X         the ordered sequence of blocks as ids, all code known
-//   blocks_cold/X    the same with nothing known: disassembly included
+//   blocks_cold/X    the same with nothing known: disassembly included; bytes_per_block: memory of the graphs
 //   count/X          instructions alone
 //   events/X         blocks with an interval of time each, through the FlowDecoder
 //   libipt/X         libipt's block decoder, all code known; libipt_cold/X, and libipt_time/X with a time per block
@@ -19,6 +19,7 @@
 
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "decode/fast/fast_engine.h"
 #include "decode/fast/walk_stream.h"
@@ -184,6 +185,19 @@ void report(benchmark::State& state, const Input& in, uint64_t instructions, uin
   if (blocks) state.counters["blocks/s"] = rate(blocks);
 }
 
+/// Of the graphs of all code, beside tables of a fixed size.
+double bytes_per_block(const Input& in, BlockGraphs& graphs) {
+  std::set<std::shared_ptr<BlockGraph>> all;
+  for (size_t s = 0; s < in.images.size(); ++s)
+    if (in.images[s]) all.insert(graphs.of(in.images[s], in.trace.map.stretches[s].bits));
+  double bytes = 0, blocks = 0;
+  for (const auto& graph : all) {
+    bytes += static_cast<double>(graph->memory());
+    blocks += static_cast<double>(graph->size());
+  }
+  return bytes / blocks;
+}
+
 void add(const std::string& name, const Input& in) {
   const auto bench = [&](const std::string& what, auto body) {
     benchmark::RegisterBenchmark((what + "/" + name).c_str(), body)->Unit(benchmark::kMillisecond);
@@ -246,6 +260,9 @@ void add(const std::string& name, const Input& in) {
       t = count_all(in, graphs);
     }
     report(state, in, t.instructions, t.blocks);
+    BlockGraphs graphs;
+    count_all(in, graphs);
+    state.counters["bytes_per_block"] = bytes_per_block(in, graphs);
   });
   bench("count", [&in](benchmark::State& state) {
     BlockGraphs graphs;

@@ -1,0 +1,56 @@
+// A vector of plain values that has hardly more memory than it needs, however large it grows.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <new>
+#include <type_traits>
+
+namespace hindcast::decode {
+
+/// Grows by a sixteenth, or 16 KiB: std::vector doubles, and has two copies while it does. The kernel moves the pages, so growing
+/// copies nothing. What is new is zero bytes. Errors: std::bad_alloc.
+template <class T>
+class GrowingArray {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
+ public:
+  GrowingArray() = default;
+  ~GrowingArray() {
+    if (data_) ::munmap(data_, bytes_);
+  }
+  GrowingArray(const GrowingArray&) = delete;
+  GrowingArray& operator=(const GrowingArray&) = delete;
+
+  size_t size() const { return size_; }
+  /// Until something is added.
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](size_t i) { return data_[i]; }
+  const T& operator[](size_t i) const { return data_[i]; }
+  /// What it takes, in bytes.
+  size_t memory() const { return bytes_; }
+
+  void push_back(const T& value) {
+    if ((size_ + 1) * sizeof(T) > bytes_) grow();
+    data_[size_++] = value;
+  }
+
+ private:
+  void grow() {
+    constexpr size_t kStep = size_t{16} << 10;  // whole pages
+    const size_t bytes = bytes_ + std::max(kStep, bytes_ / 16 / kStep * kStep);
+    void* const at = data_ ? ::mremap(data_, bytes_, bytes, MREMAP_MAYMOVE)
+                           : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<T*>(at);
+    bytes_ = bytes;
+  }
+
+  T* data_ = nullptr;
+  size_t size_ = 0, bytes_ = 0;
+};
+
+}  // namespace hindcast::decode
