@@ -61,19 +61,22 @@ const ImageInfo* ImageStore::info(uint32_t id) const {
   return nullptr;
 }
 
-SharedBytes ImageStore::bytes(uint32_t id) {
-  if (const auto it = loaded_.find(id); it != loaded_.end()) return it->second;
-  Result<SharedBytes> r = source_.image(id);
-  SharedBytes b;
-  if (r.ok()) b = std::move(r).value();
+std::shared_ptr<const ImageBytes> ImageStore::bytes(uint32_t id) {
+  const auto [it, fresh] = opened_.try_emplace(id);
+  if (!fresh) return it->second;
+  Result<std::shared_ptr<StreamBytes>> stream = source_.image_in_parts(id);
+  if (!stream.ok()) return nullptr;
+  ImageBytes::Check check;
   // Another file than the one that was mapped is no code at all: its own note tells.
-  if (const ImageInfo* i = info(id); i && i->kind == ImageKind::elf && !i->build_id.empty()) {
-    const auto elf = ElfView::parse(b.bytes);
-    const std::string own = elf.ok() ? elf->build_id() : std::string();
-    if (!own.empty() && !same_build_id(own, i->build_id)) b = {};
-  }
-  loaded_.emplace(id, b);
-  return b;
+  if (const ImageInfo* i = info(id); i && i->kind == ImageKind::elf && !i->build_id.empty())
+    check = [wanted = i->build_id](ByteSpan first) -> std::optional<bool> {
+      const auto elf = ElfView::parse(first);
+      const std::string own = elf.ok() ? elf->build_id() : std::string();
+      if (own.empty()) return std::nullopt;
+      return same_build_id(own, wanted);
+    };
+  it->second = std::make_shared<const ImageBytes>(std::move(stream).value(), std::move(check));
+  return it->second;
 }
 
 AddressSpaces::AddressSpaces(const SnapshotInfo& info, ImageStore& images) : info_(info), images_(images) {
@@ -340,16 +343,24 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
     for (const auto& [start, segment] : own) cover(layout, start, segment);
   }
   overlay(layout, want.placements);
-  std::vector<CodeSection> sections;
+  std::vector<SectionImage::Backed> sections;
   for (const auto& [start, segment] : layout) {
     if (segment.image == 0) continue;
-    const SharedBytes bytes = images_.bytes(segment.image);
-    if (segment.image_offset >= bytes.bytes.size()) continue;
-    const uint64_t n = std::min<uint64_t>(segment.end - start, bytes.bytes.size() - segment.image_offset);
-    sections.push_back(
-        {Ip(start), {bytes.owner, bytes.bytes.subspan(segment.image_offset, n)}, segment.image, segment.image_offset});
+    auto bytes = images_.bytes(segment.image);
+    if (!bytes || segment.image_offset >= bytes->size()) continue;
+    const uint64_t n = std::min(segment.end - start, bytes->size() - segment.image_offset);
+    sections.push_back({{Ip(start), n, segment.image, segment.image_offset}, std::move(bytes)});
   }
-  want.image = std::make_shared<SectionImage>(std::move(sections));
+  // What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one
+  // that mapped something else meanwhile.
+  const auto same = [&](const Image& known) {
+    return std::ranges::equal(sections, known.image->sections(), {}, &SectionImage::Backed::section);
+  };
+  const auto known = std::find_if(recent_.begin(), recent_.end(), same);
+  if (known != recent_.end())
+    want.image = known->image;
+  else
+    want.image = std::make_shared<SectionImage>(std::move(sections));
   recent_.push_front(std::move(want));
   if (recent_.size() > kRecentImages) recent_.pop_back();
   return recent_.front().image;

@@ -29,13 +29,14 @@ class ImageStore {
   /// Memory copies are placed by PlacementInfo alone.
   uint32_t find(std::string_view path, ByteSpan build_id) const;
   const ImageInfo* info(uint32_t id) const;
-  /// Empty when the source cannot give them, or gives a file with another build-id: the same as code that is missing.
-  SharedBytes bytes(uint32_t id);
+  /// nullptr when the source cannot give them. A file with another build-id has none that can be read: the same as code that is
+  /// missing.
+  std::shared_ptr<const ImageBytes> bytes(uint32_t id);
 
  private:
   const SnapshotInfo& info_;
   ByteSource& source_;
-  std::unordered_map<uint32_t, SharedBytes> loaded_;
+  std::unordered_map<uint32_t, std::shared_ptr<const ImageBytes>> opened_;
 };
 
 /// Feed map(), exec(), fork() in time order; then ask. Asking is not const: answers are cached.
@@ -53,7 +54,8 @@ class AddressSpaces {
 
   /// What a thread may have run in a stretch of user execution that began at `begun` at the latest and ended at `ended`
   /// at the latest. Its own changes happen in the kernel, so those after the begin are after the stretch; other threads
-  /// of the process may map code meanwhile. The same object comes back while nothing changes.
+  /// of the process may map code meanwhile. The same object comes back while nothing changes, and to processes that have the
+  /// same code at the same addresses, of the last 64 that were asked for.
   std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
   std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip);
   /// True when something is known of this process: a mapping, or a placement for it or for all.

@@ -1,26 +1,28 @@
 #include "decode/code_image.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace hindcast::decode {
 
-SectionImage::SectionImage(std::vector<CodeSection> sections) : sections_(std::move(sections)) {
-  std::erase_if(sections_, [](const CodeSection& s) { return s.bytes.bytes.empty(); });
-  std::sort(sections_.begin(), sections_.end(),
-            [](const CodeSection& a, const CodeSection& b) { return a.address < b.address; });
+SectionImage::SectionImage(std::vector<Backed> sections) {
+  std::erase_if(sections, [](const Backed& s) { return s.section.size == 0; });
+  std::sort(sections.begin(), sections.end(),
+            [](const Backed& a, const Backed& b) { return a.section.address < b.section.address; });
+  for (Backed& s : sections) {
+    sections_.push_back(s.section);
+    bytes_.push_back(std::move(s.bytes));
+  }
 }
 
 size_t SectionImage::read(Ip ip, std::span<uint8_t> out) const {
-  auto it = std::upper_bound(sections_.begin(), sections_.end(), ip,
-                             [](Ip at, const CodeSection& s) { return at < s.address; });
-  if (it == sections_.begin()) return 0;
-  --it;
-  const uint64_t offset = ip.value() - it->address.value();
-  if (offset >= it->bytes.bytes.size()) return 0;
-  const size_t n = std::min<uint64_t>(out.size(), it->bytes.bytes.size() - offset);
-  if (n != 0) std::memcpy(out.data(), it->bytes.bytes.data() + offset, n);
-  return n;
+  const auto behind = std::upper_bound(sections_.begin(), sections_.end(), ip,
+                                       [](Ip at, const CodeSection& s) { return at < s.address; });
+  if (behind == sections_.begin()) return 0;
+  const CodeSection& s = behind[-1];
+  const uint64_t offset = ip.value() - s.address.value();
+  if (offset >= s.size) return 0;
+  return bytes_[static_cast<size_t>(behind - sections_.begin()) - 1]->read(
+      s.content_offset + offset, out.first(std::min<uint64_t>(out.size(), s.size - offset)));
 }
 
 }  // namespace hindcast::decode

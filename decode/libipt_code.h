@@ -40,10 +40,10 @@ class IptCode {
     int bits;
     std::shared_ptr<struct pt_image> image;
   };
-  using ContentKey = std::tuple<uint64_t, uint64_t, size_t, int>;  // content, offset, size; mode
+  using ContentKey = std::tuple<uint64_t, uint64_t, uint64_t, int>;  // content, offset, size; mode
 
   /// libipt's id of the section, or a negative number.
-  int section_id(const CodeSection& section, int bits);
+  int section_id(const CodeImage& code, const CodeSection& section, int bits);
 
   struct pt_image_section_cache* sections_ = nullptr;
   std::map<ContentKey, Fd> files_;

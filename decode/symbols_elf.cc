@@ -75,6 +75,26 @@ void add_plt_slots(const ElfSection& plt, const std::unordered_map<uint64_t, std
   }
 }
 
+/// Lower-case hex, or empty.
+std::string gnu_build_id(ByteSpan notes) {
+  ByteReader r(notes);
+  while (r.left() >= 12) {
+    const uint32_t name_bytes = r.u32(), data_bytes = r.u32(), type = r.u32();
+    const auto padded = [](uint32_t n) { return (size_t{n} + 3) & ~size_t{3}; };
+    const ByteSpan name = r.take(padded(name_bytes)), data = r.take(padded(data_bytes));
+    if (r.failed()) break;
+    if (type != NT_GNU_BUILD_ID || name_bytes != 4 || std::memcmp(name.data(), "GNU", 4) != 0 || data_bytes > 64)
+      continue;
+    std::string hex;
+    for (size_t i = 0; i < data_bytes; ++i) {
+      hex += "0123456789abcdef"[data[i] >> 4];
+      hex += "0123456789abcdef"[data[i] & 15];
+    }
+    return hex;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ElfView> ElfView::parse(ByteSpan file) {
@@ -96,6 +116,8 @@ Result<ElfView> ElfView::parse(ByteSpan file) {
       if (!p) break;
       if (p->p_type == PT_LOAD)
         v.segments_.push_back({p->p_offset, p->p_vaddr, p->p_filesz, p->p_memsz, (p->p_flags & PF_X) != 0});
+      else if (p->p_type == PT_NOTE)
+        if (const auto notes = slice(file, p->p_offset, p->p_filesz)) v.notes_.push_back(*notes);
     }
   }
   if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shoff == 0 || h->e_shoff > file.size()) return v;
@@ -189,23 +211,11 @@ std::vector<ElfSymbol> ElfView::functions(std::vector<std::string>& plt_names) c
 }
 
 std::string ElfView::build_id() const {
+  for (const ByteSpan notes : notes_)
+    if (const std::string id = gnu_build_id(notes); !id.empty()) return id;
   for (const ElfSection& s : sections_) {
     if (s.type != SHT_NOTE) continue;
-    ByteReader r(s.bytes);
-    while (r.left() >= 12) {
-      const uint32_t name_bytes = r.u32(), data_bytes = r.u32(), type = r.u32();
-      const auto padded = [](uint32_t n) { return (size_t{n} + 3) & ~size_t{3}; };
-      const ByteSpan name = r.take(padded(name_bytes)), data = r.take(padded(data_bytes));
-      if (r.failed()) break;
-      if (type == NT_GNU_BUILD_ID && name_bytes == 4 && std::memcmp(name.data(), "GNU", 4) == 0 && data_bytes <= 64) {
-        std::string hex;
-        for (size_t i = 0; i < data_bytes; ++i) {
-          hex += "0123456789abcdef"[data[i] >> 4];
-          hex += "0123456789abcdef"[data[i] & 15];
-        }
-        return hex;
-      }
-    }
+    if (const std::string id = gnu_build_id(s.bytes); !id.empty()) return id;
   }
   return {};
 }

@@ -60,7 +60,8 @@ class ElfView {
   /// slots; sorted by address, one per address. `plt_names` owns the PLT texts.
   std::vector<ElfSymbol> functions(std::vector<std::string>& plt_names) const;
 
-  /// Lower-case hex of the GNU build-id note, or empty.
+  /// Lower-case hex of the GNU build-id note, or empty. Note segments, where linkers put it near the file's begin, come before
+  /// note sections: the first part of a file is often enough.
   std::string build_id() const;
   /// The file name in .gnu_debuglink, or empty.
   std::string debug_link() const;
@@ -72,8 +73,9 @@ class ElfView {
  private:
   ByteSpan file_;
   std::vector<ElfSection> sections_;
-  std::vector<ElfSegment> segments_;
-  bool sections_whole_ = true;  // every section that has bytes lies inside the file
+  std::vector<ElfSegment> segments_;  // to load
+  std::vector<ByteSpan> notes_;       // of segments
+  bool sections_whole_ = true;        // every section that has bytes lies inside the file
 };
 
 }  // namespace hindcast::decode

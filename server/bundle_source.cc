@@ -68,29 +68,38 @@ void BundleSource::keep(uint32_t id, const std::function<std::vector<uint8_t>()>
 
 std::vector<transport::BundleReader::Damage> BundleSource::damage() const {
   std::vector<transport::BundleReader::Damage> all = damage_;
-  for (const auto& entry : parts_) {
-    const uint32_t id = entry.first;
-    const auto parts = entry.second.lock();
-    if (!parts) continue;
+  const auto add = [&](const std::string& name, uint32_t stream, uint32_t image, const auto& weak) {
+    const std::shared_ptr<transport::StreamParts> parts = weak.lock();
+    if (!parts) return;
     for (const auto& loss : parts->losses()) {
-      const std::string what = "stream " + std::to_string(id) + ": " + loss.why;
-      const auto same = [&](const auto& d) { return d.stream == id && d.offset == loss.offset; };
-      if (std::none_of(all.begin(), all.end(), same)) all.push_back({what, id, loss.offset, loss.bytes, snapshot_, 0});
+      const auto same = [&](const auto& d) {
+        return d.stream == stream && d.image == image && d.offset == loss.offset;
+      };
+      if (std::none_of(all.begin(), all.end(), same))
+        all.push_back({name + ": " + loss.why, stream, loss.offset, loss.bytes, snapshot_, image});
     }
-  }
+  };
+  for (const auto& [id, parts] : parts_) add("stream " + std::to_string(id), id, 0, parts);
+  for (const auto& [id, parts] : image_parts_) add("image " + std::to_string(id), 0, id, parts);
   return all;
 }
 
+Result<std::shared_ptr<StreamBytes>> BundleSource::image_in_parts(uint32_t id) {
+  std::shared_ptr<transport::StreamParts> parts = image_parts_[id].lock();
+  if (!parts) {
+    HC_TRY(parts, reader_.image_in_parts(snapshot_, id));
+    image_parts_[id] = parts;
+  }
+  return std::shared_ptr<StreamBytes>(std::move(parts));
+}
+
 Result<SharedBytes> BundleSource::image(uint32_t id) {
-  if (auto kept = images_[id].lock()) return share(std::move(kept));
   auto read = reader_.read_image(snapshot_, id);
   if (!read.ok()) {
     if (read.error().code == Errc::corrupt) note({read.error().what, 0, 0, 0, snapshot_, id});
     return std::move(read).error();
   }
-  auto bytes = std::make_shared<const Bytes>(std::move(read).value());
-  images_[id] = bytes;
-  return share(std::move(bytes));
+  return share(std::make_shared<const Bytes>(std::move(read).value()));
 }
 
 Result<BundleSource::Stream> BundleSource::read_damaged(uint32_t id, const Error& why) {

@@ -12,7 +12,7 @@ namespace hindcast::server {
 
 /// A PT stream with damaged chunks is handed out all the same, its broken ranges filled with kDamageFill, a byte that
 /// begins no packet; each is a hole. Damaged sideband is cut at the first broken byte, since records cannot be found
-/// again behind it: a hole at its end, as where the file itself was cut. Damaged images are an error.
+/// again behind it: a hole at its end, as where the file itself was cut. Damaged images are an error, but in parts.
 class BundleSource : public ByteSource {
  public:
   /// The reader is borrowed for the object's life, scans too; nullptr: none are kept.
@@ -21,8 +21,9 @@ class BundleSource : public ByteSource {
 
   Result<SharedBytes> stream(uint32_t id) override;
   Result<SharedBytes> image(uint32_t id) override;
-  /// Chunks that are found damaged later are in damage(), too.
+  /// Chunks that are found damaged later are in damage(), too, while somebody has the stream or image.
   Result<std::shared_ptr<StreamBytes>> stream_in_parts(uint32_t id) override;
+  Result<std::shared_ptr<StreamBytes>> image_in_parts(uint32_t id) override;
   /// Of streams of kFewestToKeep bytes or more. Any thread.
   std::optional<std::vector<uint8_t>> kept(uint32_t id) override;
   void keep(uint32_t id, const std::function<std::vector<uint8_t>()>& make) override;
@@ -47,9 +48,8 @@ class BundleSource : public ByteSource {
   const transport::BundleReader& reader_;
   size_t snapshot_;
   const ScanStore* const scans_;
-  std::map<uint32_t, std::weak_ptr<transport::StreamParts>> parts_;
+  std::map<uint32_t, std::weak_ptr<transport::StreamParts>> parts_, image_parts_;
   std::map<uint32_t, std::weak_ptr<const Stream>> streams_;
-  std::map<uint32_t, std::weak_ptr<const Bytes>> images_;
   std::vector<transport::BundleReader::Damage> damage_;
 };
 

@@ -39,6 +39,7 @@ struct BundleReader::Impl {
   Result<std::vector<uint8_t>> read_chunk(uint32_t chunk, ChunkDecoder& decoder) const;
   Result<std::vector<uint8_t>> read_run(const Run& run, uint64_t offset, uint64_t size, const std::string& name) const;
   Result<const Run*> run_of(size_t snapshot, uint32_t id, bool image) const;
+  Result<std::shared_ptr<StreamParts>> open_in_parts(const Run& run) const;
 };
 
 namespace {
@@ -324,17 +325,24 @@ Result<BundleReader::Salvage> BundleReader::salvage_stream(size_t snapshot, uint
   return out;
 }
 
-Result<std::shared_ptr<StreamParts>> BundleReader::stream_in_parts(size_t snapshot, uint32_t id) const {
-  HC_TRY(const Run* run, impl_->run_of(snapshot, id, false));
+Result<std::shared_ptr<StreamParts>> BundleReader::Impl::open_in_parts(const Run& run) const {
   std::vector<StreamParts::Chunk> chunks;
-  for (const uint32_t chunk : run->chunks) {
-    const auto& header = impl_->table.chunks[chunk].header;
+  for (const uint32_t chunk : run.chunks) {
+    const auto& header = table.chunks[chunk].header;
     chunks.push_back({header.offset, header.raw_bytes, chunk});
   }
   return StreamParts::open(
-      std::move(chunks),
-      [impl = impl_.get()](uint32_t chunk, ChunkDecoder& decoder) { return impl->read_chunk(chunk, decoder); },
-      impl_->idle);
+      std::move(chunks), [this](uint32_t chunk, ChunkDecoder& decoder) { return read_chunk(chunk, decoder); }, idle);
+}
+
+Result<std::shared_ptr<StreamParts>> BundleReader::stream_in_parts(size_t snapshot, uint32_t id) const {
+  HC_TRY(const Run* run, impl_->run_of(snapshot, id, false));
+  return impl_->open_in_parts(*run);
+}
+
+Result<std::shared_ptr<StreamParts>> BundleReader::image_in_parts(size_t snapshot, uint32_t id) const {
+  HC_TRY(const Run* run, impl_->run_of(snapshot, id, true));
+  return impl_->open_in_parts(*run);
 }
 
 Result<std::string> BundleReader::content_key(size_t snapshot, uint32_t stream) const {

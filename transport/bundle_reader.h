@@ -60,12 +60,13 @@ class BundleReader {
   };
   Result<Salvage> salvage_stream(size_t snapshot, uint32_t id) const;
 
-  /// A stream to be read here and there. Borrows the reader. Errors: not_found, too_large.
+  /// A stream or image to be read here and there. Borrows the reader. Errors: not_found, too_large.
   Result<std::shared_ptr<StreamParts>> stream_in_parts(size_t snapshot, uint32_t id) const;
+  Result<std::shared_ptr<StreamParts>> image_in_parts(size_t snapshot, uint32_t id) const;
   /// Streams with the same bytes have the same one, in whatever bundle they are: a hash of their chunks' sizes and checksums.
   /// Errors: not_found.
   Result<std::string> content_key(size_t snapshot, uint32_t stream) const;
-  /// What all streams in parts together keep in memory that nobody holds.
+  /// What all that is open in parts keep in memory that nobody holds.
   static constexpr uint64_t kMostIdleBytes = uint64_t{384} << 20;
 
   /// Reads and checks every chunk; the damage found, that of opening included.

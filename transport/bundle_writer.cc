@@ -21,6 +21,8 @@ using bundle::ChunkType;
 
 // Large enough for zstd to find its matches, small enough that a random read costs about a millisecond.
 constexpr size_t kChunkBytes = size_t{1} << 20;
+/// Of an image a decoder reads here and there: what it unpacks to see one instruction.
+constexpr size_t kImageChunkBytes = size_t{256} << 10;
 static_assert(kChunkBytes <= bundle::kMaxChunkRawBytes);
 
 // The disk gets its work while the rest is compressed, so that the fsync at the end has little left to wait for.
@@ -149,16 +151,17 @@ struct BundleWriter::Impl {
     if (pending_type != type || pending_id != id) HC_TRY_VOID(flush());
     pending_type = type;
     pending_id = id;
+    const size_t whole = type == ChunkType::image ? kImageChunkBytes : kChunkBytes;
     while (!bytes.empty()) {
-      if (pending.empty() && bytes.size() >= kChunkBytes) {  // no copy for what fills a chunk by itself
-        HC_TRY_VOID(put_data(bytes.first(kChunkBytes)));
-        bytes = bytes.subspan(kChunkBytes);
+      if (pending.empty() && bytes.size() >= whole) {  // no copy for what fills a chunk by itself
+        HC_TRY_VOID(put_data(bytes.first(whole)));
+        bytes = bytes.subspan(whole);
         continue;
       }
-      const size_t n = std::min(bytes.size(), kChunkBytes - pending.size());
+      const size_t n = std::min(bytes.size(), whole - pending.size());
       pending.insert(pending.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
       bytes = bytes.subspan(n);
-      if (pending.size() == kChunkBytes) HC_TRY_VOID(flush());
+      if (pending.size() == whole) HC_TRY_VOID(flush());
     }
     return {};
   }

@@ -1,4 +1,4 @@
-// A bundle's stream, of which chunks are unpacked when somebody reads them and dropped when too many are in memory.
+// A bundle's stream or image, of which chunks are unpacked when somebody reads them and dropped when too many are in memory.
 #pragma once
 
 #include <condition_variable>

@@ -52,6 +52,11 @@ class ByteSource {
     HC_TRY(SharedBytes bytes, stream(id));
     return std::shared_ptr<StreamBytes>(std::make_shared<WholeStream>(std::move(bytes)));
   }
+  /// The same of an image.
+  virtual Result<std::shared_ptr<StreamBytes>> image_in_parts(uint32_t id) {
+    HC_TRY(SharedBytes bytes, image(id));
+    return std::shared_ptr<StreamBytes>(std::make_shared<WholeStream>(std::move(bytes)));
+  }
 
   /// What was found out about a stream at an earlier time, as it was given to keep(); nothing when nothing was kept. Any
   /// thread may call this and keep().
@@ -60,21 +65,23 @@ class ByteSource {
   virtual void keep(uint32_t, const std::function<std::vector<uint8_t>()>&) {}
 };
 
-/// A run of code bytes at an address. Sections with equal `content` hold the same backing bytes, of which
-/// `bytes` is the part that starts at `content_offset`: a decoder may keep what it learned about them.
+/// A run of code bytes at an address. Sections with equal `content` hold the same backing bytes, of which this is the part
+/// that starts at `content_offset`: a decoder may keep what it learned about them.
 struct CodeSection {
   Ip address;
-  SharedBytes bytes;
+  uint64_t size = 0;     // bytes; some may be unknown all the same
   uint64_t content = 0;  // > 0 and unique per backing bytes within one HostTrace; 0: not shareable
   uint64_t content_offset = 0;
+
+  bool operator==(const CodeSection&) const = default;
 };
 
 /// Code bytes of one address space at one time. Implementations are immutable once handed to a decoder.
 class CodeImage {
  public:
   virtual ~CodeImage() = default;
-  /// What read() would return, as whole sections in ascending order, not overlapping. Empty when the
-  /// implementation can only be read piecewise.
+  /// Where read() may find bytes, as whole sections in ascending order, not overlapping. Empty when the implementation does
+  /// not tell.
   virtual std::span<const CodeSection> sections() const { return {}; }
   /// Copies up to out.size() bytes of code from ip on; returns how many are known there (0: none). May stop
   /// short at the end of a mapping: callers ask again from where it stopped.

@@ -16,8 +16,8 @@
 #include <mutex>
 #include <thread>
 
-#include "decode/code_image.h"
 #include "tests/e2e/recorded_windows.h"
+#include "tests/support/code_at.h"
 #include "tests/support/engine_duel.h"
 #include "tests/support/libipt_quirks.h"
 #include "tests/support/long_run.h"
@@ -183,8 +183,7 @@ class Worker {
       slot = std::make_unique<Made>(
           Made{{random, 2 + below(random, 40), kBases[below(random, std::size(kBases))], kernel}, kernel, nullptr, {}});
       const RandomProgram& program = slot->program;
-      slot->code = std::make_shared<SectionImage>(
-          std::vector<CodeSection>{{Ip(program.base), {nullptr, program.code, {}}, which + 1, 0}});
+      slot->code = test::code_at(program.base, program.code, which + 1);
       for (const RandomProgram::Unit& u : program.units) slot->ips.push_back(u.ip);
     }
     return *slot;

@@ -153,9 +153,11 @@ std::string report(const Duel& duel, const DuelResult& result, DuelWorld& world)
   for (const auto& image : duel.images) {
     if (!image) continue;
     for (const CodeSection& section : image->sections()) {
-      if (section.bytes.bytes.size() > kMostCode) continue;
+      if (section.size > kMostCode) continue;
+      std::vector<uint8_t> code(section.size);
+      code.resize(image->read(section.address, code));
       s += line("code at %" PRIx64 ":", section.address.value());
-      for (const uint8_t b : section.bytes.bytes) s += line(" %02x", b);
+      for (const uint8_t b : code) s += line(" %02x", b);
       s += "\n";
     }
   }

@@ -53,6 +53,32 @@ TEST_F(AddressSpace, LaterMappingsCoverEarlierOnesFromTheirTimeOn) {
   EXPECT_EQ(at(s, 2, 25, 0x2000), -1) << "another process";
 }
 
+TEST_F(AddressSpace, EqualCodeIsOneObject) {
+  image("/a", 0xaa);
+  image("/b", 0xbb);
+  image("/data", 0);
+  AddressSpaces s(info, images);
+  const auto code_of = [&](int pid, uint64_t time) {
+    return s.image_at(Pid(pid), Tid(pid), RecordTime(time), RecordTime(time));
+  };
+  for (const int pid : {1, 2}) s.map(RecordTime(1), Tid(pid), map_of(pid, 0x1000, "/a"));
+  s.map(RecordTime(1), Tid(3), map_of(3, 0x2000, "/a"));
+  s.map(RecordTime(1), Tid(4), map_of(4, 0x1000, "/b"));
+  s.map(RecordTime(1), Tid(5), map_of(5, 0x1000, "/a", 0x800));
+  s.fork(RecordTime(2), one, Pid(6));
+  s.map(RecordTime(10), Tid(1), map_of(1, 0x1000, "/b"));
+  const auto code = code_of(1, 5);
+  EXPECT_EQ(code_of(2, 5), code) << "another process";
+  EXPECT_EQ(code_of(6, 20), code) << "a fork of it";
+  EXPECT_NE(code_of(3, 5), code) << "elsewhere";
+  EXPECT_NE(code_of(4, 5), code) << "another file";
+  EXPECT_NE(code_of(5, 5), code) << "less of it";
+  EXPECT_EQ(code_of(1, 15), code_of(4, 5)) << "when it has become equal";
+  // What cannot be read is no code, and makes no other object.
+  s.map(RecordTime(30), Tid(2), map_of(2, 0x9000, "/not/there"));
+  EXPECT_EQ(code_of(2, 40), code);
+}
+
 TEST_F(AddressSpace, ReadsAtTheFileOffsetAndNotPastTheFile) {
   source.images[image("/a", 0)] = {1, 2, 3, 4};
   AddressSpaces s(info, images);

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
+#include "tests/support/code_at.h"
 #include "tests/support/engine_duel.h"
 #include "tests/support/tiny_host.h"
 #include "tests/support/tiny_program.h"
@@ -18,9 +18,7 @@ using ::testing::StartsWith;
 using Lines = std::vector<std::string>;
 
 std::shared_ptr<const CodeImage> image_of(std::vector<uint8_t> code, uint64_t content = 1) {
-  const auto bytes = std::make_shared<std::vector<uint8_t>>(std::move(code));
-  return std::make_shared<SectionImage>(
-      std::vector<CodeSection>{{Ip(test::kTinyBase), {bytes, *bytes, {}}, content, 0}});
+  return test::code_at(test::kTinyBase, std::move(code), content);
 }
 
 class EnginesAgree : public ::testing::Test {

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
+#include "tests/support/code_at.h"
 #include "tests/support/tiny_host.h"
 #include "tests/support/tiny_image.h"
 
@@ -280,9 +280,7 @@ TEST_P(FlowEngine, CodeThatGoesInCirclesWithoutTraceIsADesync) {
 TEST_P(FlowEngine, TipWithoutAnAddressIsADesyncWhetherTheCodeIsKnownOrNot) {
   Decode r(psb_on(0x401000).tnt("T").raw({0x0d}).tnt("TT").fup(0x401005).tip_pgd());
   // libipt remembers only code in sections.
-  const std::vector<uint8_t> program = test::tiny_program();
-  r.selector.image =
-      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
+  r.selector.image = test::code_at(test::kTinyBase, test::tiny_program());
   Shared shared;
   for (int i = 0; i < 3; ++i) {
     auto d = decoder(r.trace, {}, r.selector, shared);
@@ -321,8 +319,7 @@ TEST_P(FlowEngine, WithoutAModeCodeIsNotDecodedWhetherItIsKnownOrNot) {
   const std::vector<uint8_t> program = test::tiny_program();
   Decode known(psb_on(0x401000).tnt("NT").fup(0x401005).tip_pgd());
   Decode r(PtBytes().psb().fup(0x401000).psbend().tnt("NT").fup(0x401005).tip_pgd());
-  known.selector.image = r.selector.image =
-      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, program}, 1, 0}});
+  known.selector.image = r.selector.image = test::code_at(test::kTinyBase, program);
   Shared shared;
   const auto first_of = [&shared](Decode& d) {
     std::vector<Event> batch(1);

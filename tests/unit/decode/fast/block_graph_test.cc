@@ -3,15 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
+#include "tests/support/code_at.h"
 #include "tests/support/tiny_program.h"
 
 namespace hindcast::decode {
 namespace {
 
 std::shared_ptr<const CodeImage> image(const std::vector<uint8_t>& code, uint64_t at = test::kTinyBase) {
-  const auto bytes = std::make_shared<std::vector<uint8_t>>(code);
-  return std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(at), {bytes, *bytes}, 1, 0}});
+  return test::code_at(at, code);
 }
 
 /// Addresses of the blocks in a superblock.

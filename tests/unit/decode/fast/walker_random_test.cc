@@ -1,8 +1,8 @@
 // Stage 2 against programs that are made up and run by the test itself: it knows every block that ran.
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
 #include "decode/fast/walker.h"
+#include "tests/support/code_at.h"
 #include "tests/support/random_program.h"
 #include "tests/support/tiny_program.h"
 
@@ -52,8 +52,7 @@ TEST_P(RandomProgram, EveryBlockInOrder) {
     if (seed % 8 == 0) memo = RunMemo();  // a new one does not rest yet
     test::Random random(seed);
     const test::RandomProgram p(random, 2 + seed % 60, kBase, false);
-    BlockGraph graph(std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(kBase), {nullptr, p.code}, 1, 0}}),
-                     64);
+    BlockGraph graph(test::code_at(kBase, p.code), 64);
     for (int run = 0; run < 3; ++run) {
       test::RandomCpu cpu(p, random, {.ret_compression = ret_compression, .deferred_returns = true});
       cpu.run(run == 2 ? 40000 : 700);

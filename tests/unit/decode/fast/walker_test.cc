@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
+#include "tests/support/code_at.h"
 #include "tests/support/pt_bytes.h"
 #include "tests/support/tiny_program.h"
 
@@ -21,8 +21,7 @@ struct Walked {
 
 Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, bool ret_compression = true,
             size_t room = 20) {
-  BlockGraph graph(
-      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}}), 64);
+  BlockGraph graph(test::code_at(test::kTinyBase, code), 64);
   TraceBytes trace(t.bytes());
   LaneLexer lexer(trace, 0, t.size(), from);
   Lanes lanes;
@@ -131,9 +130,7 @@ TEST(Walker, TheReturnStackOutlivesThousandsOfCalls) {
 }
 
 TEST(ReturnStack, EntriesOfAnotherGraphAreAddresses) {
-  const std::vector<uint8_t> code = test::tiny_program();
-  const auto image =
-      std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(test::kTinyBase), {nullptr, code}, 1, 0}});
+  const auto image = test::code_at(test::kTinyBase, test::tiny_program());
   BlockGraph one(image, 64), two(image, 64), three(image, 64);
   ReturnStack stack;
   stack.push(make_id(index_of(one.at(0x401000)), 0, SuperKind::pending));
