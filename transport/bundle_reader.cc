@@ -332,7 +332,12 @@ Result<std::shared_ptr<StreamParts>> BundleReader::Impl::open_in_parts(const Run
     chunks.push_back({header.offset, header.raw_bytes, chunk});
   }
   return StreamParts::open(
-      std::move(chunks), [this](uint32_t chunk, ChunkDecoder& decoder) { return read_chunk(chunk, decoder); }, idle);
+      std::move(chunks),
+      [this](uint32_t chunk, ChunkDecoder& decoder, std::span<uint8_t> raw) -> Result<void> {
+        HC_TRY(const auto stored, read_stored(source, table.chunks[chunk]));
+        return decoder.decode(table.chunks[chunk].header, stored, raw);
+      },
+      idle);
 }
 
 Result<std::shared_ptr<StreamParts>> BundleReader::stream_in_parts(size_t snapshot, uint32_t id) const {

@@ -22,7 +22,7 @@ using bundle::ChunkType;
 // Large enough for zstd to find its matches, small enough that a random read costs about a millisecond.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 /// Of an image a decoder reads here and there: what it unpacks to see one instruction.
-constexpr size_t kImageChunkBytes = size_t{256} << 10;
+constexpr size_t kImageChunkBytes = size_t{64} << 10;
 static_assert(kChunkBytes <= bundle::kMaxChunkRawBytes);
 
 // The disk gets its work while the rest is compressed, so that the fsync at the end has little left to wait for.

@@ -52,6 +52,31 @@ const char* header_problem(const bundle::ChunkHeader& h) {
   return nullptr;
 }
 
+namespace {
+
+Error damaged(const char* why) { return {Errc::corrupt, why, {}, {}}; }
+
+/// The frame's own claims are compared first, so that a bomb costs no more than the limit that the header keeps.
+Result<void> check_claims(const bundle::ChunkHeader& header, ByteSpan stored) {
+  HC_CHECK(header_problem(header) == nullptr && stored.size() == header.stored_bytes);
+  if (header.flags & ~bundle::kKnownChunkFlags)
+    return Error{Errc::unsupported,
+                 "a chunk is encoded in a way that this version does not know",
+                 {},
+                 "use a newer version of hindcast"};
+  if (header.flags & bundle::kZstd) {
+    if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != header.raw_bytes)
+      return damaged("a compressed chunk states another size than its header");
+    if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size())
+      return damaged("a compressed chunk is not exactly one frame");
+  } else if (stored.size() != header.raw_bytes) {
+    return damaged("a plain chunk has another size than its header states");
+  }
+  return {};
+}
+
+}  // namespace
+
 struct ChunkDecoder::Impl {
   ZSTD_DCtx* context = nullptr;
 };
@@ -62,30 +87,23 @@ ChunkDecoder::ChunkDecoder() : impl_(std::make_unique<Impl>()) {
 }
 ChunkDecoder::~ChunkDecoder() { ZSTD_freeDCtx(impl_->context); }
 
-Result<std::vector<uint8_t>> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan stored) {
-  const auto damaged = [](const char* why) { return Error{Errc::corrupt, why, {}, {}}; };
-  HC_CHECK(header_problem(header) == nullptr && stored.size() == header.stored_bytes);
-  if (header.flags & ~bundle::kKnownChunkFlags)
-    return Error{Errc::unsupported,
-                 "a chunk is encoded in a way that this version does not know",
-                 {},
-                 "use a newer version of hindcast"};
-  std::vector<uint8_t> raw;
+Result<void> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan stored, std::span<uint8_t> raw) {
+  HC_CHECK(raw.size() == header.raw_bytes);
+  HC_TRY_VOID(check_claims(header, stored));
   if (header.flags & bundle::kZstd) {
-    // The frame's own claims are compared first, so that a bomb costs no more than the limit that the header
-    // keeps.
-    if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != header.raw_bytes)
-      return damaged("a compressed chunk states another size than its header");
-    if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size())
-      return damaged("a compressed chunk is not exactly one frame");
-    raw.resize(header.raw_bytes);
     const size_t n = ZSTD_decompressDCtx(impl_->context, raw.data(), raw.size(), stored.data(), stored.size());
     if (ZSTD_isError(n) || n != raw.size()) return damaged("a compressed chunk cannot be decompressed");
   } else {
-    if (stored.size() != header.raw_bytes) return damaged("a plain chunk has another size than its header states");
-    raw.assign(stored.begin(), stored.end());
+    std::memcpy(raw.data(), stored.data(), raw.size());
   }
   if (checksum_of(raw) != header.raw_checksum) return damaged("a chunk's checksum does not match its bytes");
+  return {};
+}
+
+Result<std::vector<uint8_t>> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan stored) {
+  HC_TRY_VOID(check_claims(header, stored));
+  std::vector<uint8_t> raw(header.raw_bytes);
+  HC_TRY_VOID(decode(header, stored, raw));
   return raw;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "hindcast/bundle_format.h"
@@ -39,13 +40,16 @@ class ChunkEncoder {
 const char* header_problem(const bundle::ChunkHeader& header);
 
 /// The opposite of encode. header has no header_problem(); stored.size() == header.stored_bytes.
-/// Errors: corrupt, unsupported (flags of a newer version). Allocates header.raw_bytes, which is limited.
+/// Errors: corrupt, unsupported (flags of a newer version).
 class ChunkDecoder {
  public:
   ChunkDecoder();
   ~ChunkDecoder();
   ChunkDecoder(const ChunkDecoder&) = delete;
   ChunkDecoder& operator=(const ChunkDecoder&) = delete;
+  /// raw.size() == header.raw_bytes; after an error its bytes mean nothing.
+  Result<void> decode(const bundle::ChunkHeader& header, ByteSpan stored, std::span<uint8_t> raw);
+  /// The same into new memory, as soon as the stored bytes show that they may need it.
   Result<std::vector<uint8_t>> decode(const bundle::ChunkHeader& header, ByteSpan stored);
 
  private:

@@ -7,6 +7,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,8 +46,8 @@ class StreamParts final : public StreamBytes {
     uint32_t bytes = 0;
     uint32_t number = 0;  // for Read
   };
-  /// The raw bytes of a chunk, as many as it has. Errors: corrupt, io. Called on any thread, several at once.
-  using Read = std::function<Result<std::vector<uint8_t>>(uint32_t number, ChunkDecoder& decoder)>;
+  /// Writes the raw bytes of a chunk, as many as it has. Errors: corrupt, io. Called on any thread, several at once.
+  using Read = std::function<Result<void>(uint32_t number, ChunkDecoder& decoder, std::span<uint8_t> raw)>;
 
   /// Errors: too_large when there are no addresses for it.
   static Result<std::shared_ptr<StreamParts>> open(std::vector<Chunk> chunks, Read read,

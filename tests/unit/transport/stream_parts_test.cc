@@ -33,11 +33,11 @@ struct Source {
   std::shared_ptr<StreamParts> open(std::shared_ptr<IdleParts> idle) {
     auto opened = StreamParts::open(
         chunks,
-        [this](uint32_t number, ChunkDecoder&) -> Result<Bytes> {
+        [this](uint32_t number, ChunkDecoder&, std::span<uint8_t> raw) -> Result<void> {
           ++reads[number];
           if (broken.contains(number)) return Error{Errc::corrupt, "it is broken", {}, {}};
-          const auto from = bytes.begin() + static_cast<ptrdiff_t>(chunks[number].offset);
-          return Bytes(from, from + chunks[number].bytes);
+          std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(chunks[number].offset), raw.size(), raw.begin());
+          return {};
         },
         std::move(idle));
     return std::move(opened).value();
