@@ -6,7 +6,7 @@ namespace hindcast::decode {
 namespace {
 
 /// Another one whenever a scan of the same bytes finds something else, or this file writes it in another way.
-constexpr uint64_t kVersion = 0x6863'7363'616e'0001;
+constexpr uint64_t kVersion = 0x6863'7363'616e'0002;
 
 /// All that a scan depends on but the bytes.
 std::vector<uint8_t> conditions(const PtTrace& trace, const PtTimeConfig& config) {
@@ -39,7 +39,7 @@ void pack(const Stretch& s, ByteWriter& out) {
   for (const uint64_t v : {s.begin, s.end, s.sync, s.begin_ip, s.end_ip, s.end_to}) out.u64(v);
   out.u8(static_cast<uint8_t>(s.start));
   out.u8(static_cast<uint8_t>(s.how));
-  out.u8(static_cast<uint8_t>(s.flow | s.plain << 1 | s.stopped << 2));
+  out.u8(static_cast<uint8_t>(s.flow | s.plain << 1 | s.stopped << 2 | s.in_psb << 3));
   out.u8(s.bits);
   pack(s.begin_time, out);
   pack(s.end_time, out);
@@ -55,12 +55,13 @@ bool unpack(ByteReader& in, uint64_t behind, uint64_t size, Stretch& s) {
   s.flow = flags & 1;
   s.plain = flags & 2;
   s.stopped = flags & 4;
+  s.in_psb = flags & 8;
   s.bits = in.u8();
   s.begin_time = unpack_time(in);
   s.end_time = unpack_time(in);
   return s.begin >= behind && s.begin < s.end && s.end <= size && s.sync <= s.begin &&
          start <= static_cast<uint8_t>(StretchStart::overflow) && how <= static_cast<uint8_t>(StretchEnd::end) &&
-         flags < 8 && (s.bits == 0 || s.bits == 16 || s.bits == 32 || s.bits == 64);
+         flags < 16 && (s.bits == 0 || s.bits == 16 || s.bits == 32 || s.bits == 64);
 }
 
 void pack_gap(const Event& gap, ByteWriter& out) {

@@ -45,6 +45,11 @@ struct Packet {
   uint16_t tma_fast_counter() const { return static_cast<uint16_t>((payload >> 16) & 0x1ff); }
 };
 
+/// Of a MODE.Exec: 64, 32 or 16.
+inline uint8_t bits_of_mode(const Packet& mode_exec) {
+  return mode_exec.payload & 1 ? 64 : mode_exec.payload & 2 ? 32 : 16;
+}
+
 enum class Step : uint8_t {
   ok,
   end,        // no byte is left

@@ -160,6 +160,8 @@ constexpr bool is_timing(Kind k) {
   return k == Kind::tsc || k == Kind::tma || k == Kind::mtc || k == Kind::cyc || k == Kind::cbr || k == Kind::mnt ||
          k == Kind::pad;
 }
+/// What says how the processor sleeps and wakes up.
+constexpr bool is_power(Kind k) { return k == Kind::exstop || k == Kind::mwait || k == Kind::pwre || k == Kind::pwrx; }
 constexpr bool is_tnt(Kind k) { return k == Kind::tnt || k == Kind::tnt_long; }
 
 /// The SDM's name; MODE with its leaf.

@@ -40,8 +40,11 @@ class Scanner {
   /// Every packet but timing.
   void packet(const Packet& p, PacketScan& scan) {
     const uint64_t ip = expand_ip(last_ip_, p);
+    const uint8_t bits_before = bits_;
+    // A FUP and what says how the processor sleeps do not end a block, but have no place in it.
+    if (p.kind != Kind::fup && !is_power(p.kind)) in_block_ = p.kind == Kind::bbp || (in_block_ && p.kind == Kind::bip);
     if (p.kind == Kind::mode_exec) mode_exec(p);
-    if (state_ == State::on && !is_plain(p)) open_.plain = false;
+    if (state_ == State::on && !is_plain(p, bits_before)) open_.plain = false;
     if (overflowed_ && !in_psb_ && !may_precede_fup_of_ovf(p.kind)) unclear_fup_ = true;
     switch (p.kind) {
       case Kind::psb:
@@ -67,22 +70,30 @@ class Scanner {
       case Kind::ovf:
         overflow(p.offset);
         break;
+      case Kind::mode_exec:
+        branch_follows_ |= state_ == State::on && !in_psb_;
+        break;
+      case Kind::pip:
+      case Kind::vmcs:
+        (p.kind == Kind::pip ? pip_of_branch_ : vmcs_of_branch_) |= async_ || branch_follows_;
+        break;
       case Kind::ptw:
       case Kind::exstop:
       case Kind::bep:
-        next_fup_is_bound_ = p.detail != 0;
+        bind_fup(p.kind, p.detail != 0);
         break;
       case Kind::mwait:
-        next_fup_is_bound_ = true;
+        bind_fup(p.kind, true);
         break;
       case Kind::trig:
-        next_fup_is_bound_ = p.payload & 0x80;
+        bind_fup(p.kind, p.payload & 0x80);
         break;
       case Kind::trace_stop:
         if (std::exchange(may_be_stop_, false)) map_.stretches.back().stopped = true;
         break;
-      case Kind::mode_tsx:  // an abort's FUP is an asynchronous event's; that of begin and commit only gives the place
-        if (!in_psb_) next_fup_is_bound_ = !(p.payload & 2);
+      case Kind::mode_tsx:
+        if (!in_psb_) bind_fup(p.kind, true);
+        aborts_ = !in_psb_ && p.payload & 2;
         break;
       default:
         break;
@@ -90,7 +101,10 @@ class Scanner {
   }
 
   /// Whether TNT packets change nothing now.
-  bool quiet() const { return state_ == State::on && open_.flow && !in_psb_ && !async_ && !next_fup_is_bound_; }
+  bool quiet() const {
+    return state_ == State::on && open_.flow && !in_psb_ && !async_ && !next_fup_is_bound_ && !branch_follows_ &&
+           !in_block_;
+  }
 
   void lost(const LostRange& range) {
     using Why = LostRange::Why;
@@ -127,28 +141,45 @@ class Scanner {
  private:
   enum class State : uint8_t { unknown, off, on };
 
-  /// Of a packet while tracing is on: see Stretch::plain. Between a FUP of an asynchronous event and
-  /// its TIP or TIP.PGD only timing is.
-  bool is_plain(const Packet& p) const {
-    if (next_fup_is_bound_ && p.kind != Kind::fup) return false;
+  /// Of a packet while tracing is on: see Stretch::plain. Between a FUP of an asynchronous event and its TIP or TIP.PGD only
+  /// timing is, and what holds from the TIP on; and of the latter that stands in front of a far transfer's TIP, too.
+  bool is_plain(const Packet& p, uint8_t bits_before) const {
+    if (branch_follows_ && !(p.kind == Kind::tip && p.has_ip()) && p.kind != Kind::pip && p.kind != Kind::vmcs)
+      return false;
+    if (next_fup_is_bound_ && p.kind != Kind::fup) return is_power(bound_to_) && is_power(p.kind);
     switch (p.kind) {
-      case Kind::tip:
-        return p.has_ip();
       case Kind::tnt:
       case Kind::tnt_long:
         return !async_;
       case Kind::mode_exec:
-        return in_psb_ && bits_ == open_.bits;
+        return !in_psb_ || open_.begin > psb_ || bits_ == bits_before;
       case Kind::mode_tsx:
-        return in_psb_ ? p.payload == 0 : !async_ && !(p.payload & 2);
+        return in_psb_ || !async_;
+      case Kind::ptw:
+      case Kind::exstop:
+      case Kind::mwait:
+      case Kind::pwre:
+      case Kind::pwrx:
+        return !in_psb_ && !async_ && !in_block_;
+      case Kind::bbp:
+      case Kind::bip:
+      case Kind::bep:
+      case Kind::evd:
+        return !in_psb_ && !async_;
+      case Kind::cfe:
+        return !in_psb_ && !async_ && p.detail == 0;
       case Kind::pip:
+        return !pip_of_branch_;
       case Kind::vmcs:
-        return in_psb_;
+        return !vmcs_of_branch_;
       case Kind::fup:
-        return p.has_ip() && !async_ && !(in_psb_ && psb_says_on_);  // a PSB+ has one
+        // A PSB+ has one, and a decoder that begins there knows the mode from it alone.
+        return !async_ && !in_block_ &&
+               !(in_psb_ && (psb_says_on_ || !p.has_ip() || (mode_changed_ && !psb_has_mode_)));
       case Kind::psb:
       case Kind::psbend:
         return !async_;
+      case Kind::tip:
       case Kind::tip_pge:
       case Kind::tip_pgd:
       case Kind::ovf:
@@ -159,7 +190,9 @@ class Scanner {
   }
 
   void mode_exec(const Packet& p) {
-    bits_ = p.payload & 1 ? 64 : p.payload & 2 ? 32 : 16;
+    const uint8_t before = std::exchange(bits_, bits_of_mode(p));
+    psb_has_mode_ = in_psb_;
+    mode_changed_ |= bits_ != before;
     if (state_ == State::on && in_psb_ && open_.begin > psb_) open_.bits = bits_;  // it began in this PSB+
   }
 
@@ -168,7 +201,7 @@ class Scanner {
     sync_ = psb_ = offset;
     map_.psbs.push_back(offset);
     in_psb_ = true;
-    psb_says_on_ = false;
+    psb_says_on_ = psb_has_mode_ = false;
     forget_fup();
   }
 
@@ -196,7 +229,8 @@ class Scanner {
       turn_on(p.offset, p.has_ip() ? ip : 0, StretchStart::overflow);
       return;
     }
-    if (std::exchange(next_fup_is_bound_, false)) return;
+    const bool aborts = std::exchange(aborts_, false);
+    if (std::exchange(next_fup_is_bound_, false) && !aborts) return;
     async_ip_ = p.has_ip() ? ip : 0;
     async_ = true;
   }
@@ -260,6 +294,8 @@ class Scanner {
     open_.begin_ip = ip;
     open_.start = start;
     open_.bits = bits_;
+    open_.in_psb = in_psb_;
+    mode_changed_ = false;
     state_ = State::on;
     overflowed_ = false;
     forget_fup();
@@ -292,9 +328,14 @@ class Scanner {
     map_.gaps.push_back(gap);
     gap_ends_.push_back(to);
   }
+  void bind_fup(Kind kind, bool sends_one) {
+    // What waits already goes on waiting for the same one.
+    next_fup_is_bound_ = sends_one || (next_fup_is_bound_ && is_power(kind) && is_power(bound_to_));
+    if (sends_one) bound_to_ = kind;
+  }
   void forget_fup() {
     unclear_fup_ |= next_fup_is_bound_;
-    async_ = next_fup_is_bound_ = false;
+    async_ = next_fup_is_bound_ = aborts_ = branch_follows_ = pip_of_branch_ = vmcs_of_branch_ = false;
   }
 
   const uint64_t size_;
@@ -308,10 +349,18 @@ class Scanner {
   uint64_t psb_ = 0;   // the PSB+ being read
   bool in_psb_ = false;
   bool psb_says_on_ = false;
-  bool overflowed_ = false;  // an OVF that nothing has resolved yet
-  bool async_ = false;       // a FUP that a TIP.PGD may follow
+  bool psb_has_mode_ = false;  // a MODE.Exec so far
+  bool mode_changed_ = false;  // inside the open stretch
+  bool overflowed_ = false;    // an OVF that nothing has resolved yet
+  bool async_ = false;         // a FUP that a TIP.PGD may follow
   uint64_t async_ip_ = 0;
-  bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, MWAIT, BEP, TRIG or MODE.TSX before it
+  bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, MWAIT, BEP, TRIG or MODE.TSX before it,
+  Kind bound_to_ = Kind::pad;       // the last of them
+  bool aborts_ =
+      false;  // and to an asynchronous event too; that of a transaction's begin or commit only gives the place
+  bool branch_follows_ = false;  // a MODE.Exec has told the mode where it leads; async_ says whether it is an event's
+  bool pip_of_branch_ = false, vmcs_of_branch_ = false;  // such a packet came with it
+  bool in_block_ = false;                                // between a BBP and its BEP
   bool unclear_fup_ = false;  // whose the next one is: such a packet's did not come, or the OVF's should have come
   bool may_be_stop_ = false;  // a TraceStop would be of the last stretch
   bool gap_open_ = false;

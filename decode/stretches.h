@@ -44,9 +44,10 @@ struct Stretch {
   StretchStart start = StretchStart::enabled;
   StretchEnd how = StretchEnd::end;
   bool flow = false;  // at least one TNT or TIP in between
-  // In between stand only TNT, TIPs and FUP + TIP with an IP, MODE.TSX + FUP that is no abort, PSB+ in one mode of
-  // execution, and timing; and no FUP that a packet in front of the stretch may still wait for.
+  // In between stand only packets that a PacketEventReader knows, in an order in which a CPU sends them, PSB+, TNT, TIPs and
+  // timing; and no FUP that a packet in front of the stretch may still wait for.
   bool plain = true;
+  bool in_psb = false;     // begin is in a PSB+
   uint8_t bits = 0;        // 64, 32 or 16, as the last MODE.Exec before begin said; 0: none did
   bool stopped = false;    // a TraceStop follows its TIP.PGD
   TscInterval begin_time;  // of the packet at begin

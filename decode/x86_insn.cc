@@ -76,8 +76,13 @@ X86Insn decode_x86(ByteSpan bytes, Ip ip, int bits) {
   X86Insn r;
   r.length = i.length;
   r.end = classify(i);
-  r.sets_cr3 = i.mnemonic == ZYDIS_MNEMONIC_MOV && i.opcode_map == ZYDIS_OPCODE_MAP_0F && i.opcode == 0x22 &&
-               i.raw.modrm.reg == 3 && i.raw.rex.R == 0;
+  if (i.mnemonic == ZYDIS_MNEMONIC_MOV && i.opcode_map == ZYDIS_OPCODE_MAP_0F && i.opcode == 0x22 &&
+      i.raw.modrm.reg == 3 && i.raw.rex.R == 0)
+    r.sends = InsnSends::pip;
+  else if (i.mnemonic == ZYDIS_MNEMONIC_PTWRITE)
+    r.sends = InsnSends::ptw;
+  else if (i.mnemonic == ZYDIS_MNEMONIC_VMPTRLD)
+    r.sends = InsnSends::vmcs;
   if (i.raw.imm[0].is_relative) {
     r.target = ip.value() + i.length + static_cast<uint64_t>(i.raw.imm[0].value.s);
     if (bits != 64) r.target &= 0xffffffffu;

@@ -10,12 +10,20 @@
 
 namespace hindcast::decode {
 
+/// A packet that the CPU may send of an instruction, besides those of a branch.
+enum class InsnSends : uint8_t {
+  nothing,
+  pip,   // MOV to CR3
+  ptw,   // PTWRITE
+  vmcs,  // VMPTRLD
+};
+
 /// `length` is 0 when the bytes are no instruction (or too few for one).
 struct X86Insn {
   uint8_t length = 0;
   BlockEnd end = BlockEnd::none;
   uint64_t target = 0;  // of a direct branch
-  bool sets_cr3 = false;
+  InsnSends sends = InsnSends::nothing;
 };
 
 /// bits: 16, 32 or 64. `bytes` start at ip; 15 are always enough.

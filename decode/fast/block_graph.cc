@@ -179,7 +179,7 @@ CodeBlock BlockGraph::disassemble(uint64_t ip) const {
     b.target = i.target;
     if (i.end != BlockEnd::none) return b;
     at += i.length;
-    b.sets_cr3 = i.sets_cr3;
+    b.sets_cr3 = i.sends == InsnSends::pip;
     if (b.sets_cr3 || b.count == kMostInstructions) {
       b.target = at;
       return b;
@@ -225,6 +225,17 @@ std::optional<uint32_t> BlockGraph::instructions_before(uint32_t index, uint64_t
     const X86Insn i = decode_x86(code.at(at), Ip(at), bits_);
     if (i.length == 0) break;
     *last_ip = at;
+    at += i.length;
+  }
+  return std::nullopt;
+}
+
+std::optional<BlockGraph::Found> BlockGraph::first_that_sends(uint32_t index, InsnSends packet) const {
+  const CodeBlock& b = block(index);
+  CodeReader code(*code_, b.ip);
+  for (uint64_t at = b.ip, n = 1; n <= b.count; ++n) {
+    const X86Insn i = decode_x86(code.at(at), Ip(at), bits_);
+    if (i.sends == packet) return Found{static_cast<uint32_t>(n), at, at + i.length};
     at += i.length;
   }
   return std::nullopt;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "decode/fast/growing_array.h"
+#include "decode/x86_insn.h"
 #include "hindcast/decoder.h"
 
 namespace hindcast::decode {
@@ -107,6 +108,13 @@ class BlockGraph {
 
   /// How many instructions of the block come before ip; nothing when none of them begins there. ip == block.ip: 0.
   std::optional<uint32_t> instructions_before(uint32_t index, uint64_t ip, uint64_t* last_ip) const;
+
+  struct Found {
+    uint32_t count = 0;  // instructions of the block up to and with it
+    uint64_t ip = 0, behind = 0;
+  };
+  /// The first instruction of the block that sends such a packet.
+  std::optional<Found> first_that_sends(uint32_t index, InsnSends packet) const;
 
   size_t size() const { return blocks_.size(); }
   /// Bytes that it takes beside the code: 64 a block at most, and 64 KiB.

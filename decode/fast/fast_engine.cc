@@ -260,8 +260,8 @@ class FastEngine final : public FastDecoder {
       case StretchWalk::Found::psb:
         cross_psb();
         break;
-      case StretchWalk::Found::fup_event:
-        cross_fup_event();
+      case StretchWalk::Found::event:
+        cross_event();
         break;
       case StretchWalk::Found::end:
         finish_stretch();
@@ -283,21 +283,36 @@ class FastEngine final : public FastDecoder {
     sync_ = walk_.last_psb();
   }
 
-  void cross_fup_event() {
-    FupEvent event;
+  void cross_event() {
+    PacketEvent event;
     std::optional<BlockPart> part;
     tail_.clear();
-    const bool fits = walk_.cross_fup_event(event, tail_, part);
+    const bool fits = walk_.cross_event(event, tail_, part);
     ran_free(part);
     if (!fits) return get_stuck();
-    Event e;
-    e.kind = event.kind;
-    e.ip = event.at;
-    if (event.kind == EventKind::async_branch) e.to = event.to;
-    e.count = event.state;
-    times_.place(e, event.first, event.last, &stretch());
-    emit(e);
     previous_ = event.last;
+    for (const PacketEvent::Told& told : std::span(event.told).first(event.tells)) {
+      if (told.kind == EventKind::exec_mode && event.bits == graph_->bits()) continue;
+      Event e;
+      e.kind = told.kind;
+      if (told.kind == EventKind::exec_mode)
+        e.ip = event.to;
+      else if (told.kind != EventKind::paging)
+        e.ip = event.at;
+      if (told.kind == EventKind::exec_mode || told.kind == EventKind::tsx)
+        e.count = static_cast<uint32_t>(told.value);
+      else
+        e.to = told.value;
+      times_.place(e, event.first, event.last, &stretch());
+      emit(e);
+    }
+    change_mode(event.bits);
+  }
+
+  void change_mode(int bits) {
+    if (bits == 0 || bits == graph_->bits()) return;
+    const auto left = std::exchange(graph_, graphs_.of(graph_->code(), bits));
+    walk_.move_to(*graph_);
   }
 
   void finish_stretch() {
@@ -374,6 +389,7 @@ class FastEngine final : public FastDecoder {
   }
   void resume() {
     if (!walk_.begin_at_psb(stretch(), *graph_, sync_)) return fail(walk_.stuck().cause, sync_ + 1, 0);
+    change_mode(walk_.psb_bits());  // it may have changed since the stretch began
     state_ = State::walking;
   }
 

@@ -112,18 +112,36 @@ Step LaneLexer::next(PacketReader& reader, Packet& packet) {
   for (;;) {
     const Step step = reader.next(packet);
     if (step == Step::ok || step == Step::bad || readable_.size() >= end_ || meets_loss_) return step;
-    const uint64_t at = reader.offset();
     cover(from_, readable_.size() + kPiece);
-    reader = reader_at(at);
+    reader.see(readable_);
   }
 }
 
-/// Whether nothing but timing stands between the packet that was read and one of that kind.
-bool LaneLexer::is_followed_by(Kind kind, PacketReader ahead) {
-  Packet p;
-  while (next(ahead, p) == Step::ok)
-    if (!is_timing(p.kind)) return p.kind == kind;
-  return false;
+/// BBP, BIPs, BEP and its FUP say nothing of the flow. Where they end.
+uint64_t LaneLexer::pass_block(Packet p, PacketReader reader) {
+  for (uint64_t behind = reader.offset();; behind = reader.offset()) {
+    if (p.kind == Kind::bep && p.detail == 0) return behind;
+    const bool fup_follows = p.kind == Kind::bep;
+    do {
+      if (next(reader, p) != Step::ok) return behind;
+    } while (is_timing(p.kind));
+    if (fup_follows && p.kind == Kind::fup) {
+      expand_ip(last_ip_, p);
+      return reader.offset();
+    }
+    if (fup_follows || (p.kind != Kind::bbp && p.kind != Kind::bip && p.kind != Kind::bep)) return behind;
+  }
+}
+
+/// Reads what begins with the packet that was read. False: it ends with the stretch, or is not all as it was written.
+bool LaneLexer::read_event(const Packet& first, PacketReader reader) {
+  using Needs = PacketEventReader::Needs;
+  event_.emplace(last_ip_);
+  Packet p = first;
+  Needs needs = event_->take(p, reader.offset());
+  while (needs == Needs::more && next(reader, p) == Step::ok) needs = event_->take(p, reader.offset());
+  if (needs == Needs::more && !meets_loss_) needs = event_->end(end_);
+  return needs == Needs::none;
 }
 
 LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
@@ -193,18 +211,18 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
       stop_ = meets_loss_ ? Stop::lost : Stop::end;
       break;
     }
-    if (p.kind == Kind::tip) {
+    if (p.kind == Kind::tip && p.has_ip()) {
       out.tip(at, last_ip_.expand(p.ip_bytes(), p.payload));
     } else if (p.kind == Kind::tnt_long) {
       out.long_tnt(at, p.payload, p.detail);
     } else if (p.kind == Kind::psb) {
       stop_ = Stop::psb;
       break;
-    } else if (p.kind == Kind::fup) {
-      stop_ = is_followed_by(Kind::tip, reader) ? Stop::fup_event : meets_loss_ ? Stop::lost : Stop::end;
-      break;
-    } else if (p.kind == Kind::mode_tsx && is_followed_by(Kind::fup, reader)) {  // else the rest of a PSB+
-      stop_ = Stop::fup_event;
+    } else if (p.kind == Kind::bbp || p.kind == Kind::bep) {
+      at = pass_block(p, reader);
+      continue;
+    } else if (PacketEventReader::begins_with(p)) {
+      stop_ = read_event(p, reader) ? Stop::event : meets_loss_ ? Stop::lost : Stop::end;
       break;
     }
     at += p.size;
@@ -215,17 +233,28 @@ void LaneLexer::lex_packets(Lanes& lanes, uint64_t until) {
 
 uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   clear(lanes);
-  const uint64_t psb = at_;
-  cover(psb, psb + kMaxPacketBytes);
-  PacketReader reader = reader_at(psb);
+  cover(at_, at_ + kMaxPacketBytes);
   last_ip_.reset();
+  return read_psb(at_);
+}
+
+void LaneLexer::pass_psb() {
+  cover(at_, at_ + kMaxPacketBytes);
+  read_psb(end_);
+}
+
+/// What is left of a PSB+, or of the one that begins at psb. The address that its FUP gives, or 0.
+uint64_t LaneLexer::read_psb(uint64_t psb) {
+  PacketReader reader = reader_at(at_);
   uint64_t ip = 0;
+  psb_bits_ = 0;
   Packet p;
   // Another PSB is one of its own: each byte is read once, however many there are.
   while (next(reader, p) == Step::ok && p.kind != Kind::psbend && !is_tnt(p.kind) && p.kind != Kind::tip &&
          (p.kind != Kind::psb || p.offset == psb)) {
     const uint64_t to = expand_ip(last_ip_, p);
     if (p.kind == Kind::fup) ip = to;
+    if (p.kind == Kind::mode_exec) psb_bits_ = bits_of_mode(p);
     at_ = reader.offset();
   }
   if (p.kind == Kind::psbend) at_ = reader.offset();
@@ -233,31 +262,23 @@ uint64_t LaneLexer::cross_psb(Lanes& lanes) {
   return ip;
 }
 
-FupEvent LaneLexer::cross_fup_event(Lanes& lanes) {
+PacketEvent LaneLexer::cross_event(Lanes& lanes) {
   clear(lanes);
-  FupEvent event;
-  event.first = at_;
-  PacketReader reader = reader_at(at_);
-  Packet p;
-  for (bool over = false; !over;) {
-    (void)next(reader, p);  // is_followed_by() read them all
-    const uint64_t ip = expand_ip(last_ip_, p);
-    if (p.kind == Kind::mode_tsx) {
-      event.kind = EventKind::tsx;
-      event.state = p.payload & 3;
-    } else if (p.kind == Kind::fup) {
-      event.at = event.to = ip;
-      event.fup = p.offset;
-      over = event.kind == EventKind::tsx;
-    } else if (p.kind == Kind::tip) {
-      event.to = ip;
-      over = true;
-    }
-  }
-  event.last = p.offset;
-  at_ = reader.offset();
+  go_behind_event();
+  return event_->event();
+}
+
+bool LaneLexer::make_far(PacketEvent& event) {
+  if (!event_->take_far()) return false;
+  go_behind_event();
+  event = event_->event();
+  return true;
+}
+
+void LaneLexer::go_behind_event() {
+  at_ = event_->behind();
+  last_ip_ = event_->behind_ip();
   stop_ = at_ >= end_ ? Stop::end : Stop::full;
-  return event;
 }
 
 }  // namespace hindcast::decode

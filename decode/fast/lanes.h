@@ -8,8 +8,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "decode/fast/packet_event.h"
 #include "decode/last_ip.h"
 #include "decode/packet_reader.h"
 #include "decode/trace_bytes.h"
@@ -46,27 +48,16 @@ struct Lanes {
   }
 };
 
-/// What happened between two instructions of a stretch, of which a FUP says where:
-///   async_branch  FUP, TIP: an interrupt or exception
-///   tsx           MODE.TSX, FUP: a transaction began or was committed
-struct FupEvent {
-  EventKind kind = EventKind::async_branch;
-  uint64_t at = 0;                        // the instruction that did not run any more
-  uint64_t to = 0;                        // what ran next
-  uint32_t state = 0;                     // tsx: as Event::count tells it
-  uint64_t first = 0, fup = 0, last = 0;  // offsets of its packets
-};
-
 /// Reads one plain stretch (Stretch::plain) piece by piece. Borrowed bytes, of which it covers those that the lanes are of.
 /// Cost: about 1 ns a byte where lex_lines() runs, 2 to 3 elsewhere.
 class LaneLexer {
  public:
   enum class Stop : uint8_t {
-    full,       // there is more
-    psb,        // a PSB begins at offset(): cross_psb() reads it
-    fup_event,  // its packets begin at offset(): cross_fup_event() reads them
-    end,        // all packets of the stretch were read
-    lost,       // the bytes at offset() are not what was written any more
+    full,   // there is more
+    psb,    // a PSB begins at offset(): cross_psb() reads it
+    event,  // the packets of a PacketEvent begin at offset(): cross_event() gives it
+    end,    // all packets of the stretch were read
+    lost,   // the bytes at offset() are not what was written any more
   };
   enum class Way : uint8_t {
     fastest,     // that this machine has
@@ -76,6 +67,9 @@ class LaneLexer {
   /// from: behind the packet that began the stretch; ip: the address that it gave; end: the packet that ended it.
   LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
 
+  /// Of a stretch that a PSB+'s FUP began: passes over the rest of that PSB+.
+  void pass_psb();
+
   /// Drops what the walk used up from the lanes' front (all bits before `bit`, all TIPs before `tip`) and lexes some more
   /// behind the rest. With stop() not at full nothing is added.
   Stop more(Lanes& lanes, uint32_t bit, size_t tip);
@@ -84,8 +78,13 @@ class LaneLexer {
   /// At a PSB, and when all before it was used: reads the PSB+, and stands behind it. The address that its FUP gives; 0 when
   /// it has none.
   uint64_t cross_psb(Lanes& lanes);
-  /// The same at a FupEvent.
-  FupEvent cross_fup_event(Lanes& lanes);
+  /// The same at a PacketEvent.
+  PacketEvent cross_event(Lanes& lanes);
+  /// Behind one of a MOV to CR3 or a VMPTRLD: makes it that of a far transfer. False when its packets are not.
+  bool make_far(PacketEvent& event);
+
+  /// 64, 32 or 16, as the MODE.Exec said of the PSB+ that was read last; 0: it has none.
+  uint8_t psb_bits() const { return psb_bits_; }
 
   uint64_t offset() const { return at_; }
   /// What it reads now, or would read next of the stretch, is not all as it was written.
@@ -97,7 +96,10 @@ class LaneLexer {
   void lex_packets(Lanes& lanes, uint64_t until);
   PacketReader reader_at(uint64_t offset) const;
   Step next(PacketReader& reader, Packet& packet);
-  bool is_followed_by(Kind kind, PacketReader ahead);
+  uint64_t read_psb(uint64_t psb);
+  bool read_event(const Packet& first, PacketReader reader);
+  void go_behind_event();
+  uint64_t pass_block(Packet p, PacketReader reader);
 
   TraceBytes& trace_;
   ByteSpan readable_;  // of the stretch, as far as it is covered and as it was written
@@ -107,6 +109,8 @@ class LaneLexer {
   uint64_t at_, end_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;
+  std::optional<PacketEventReader> event_;  // with stop_ at event: what begins at at_; then what was crossed last
+  uint8_t psb_bits_ = 0;
   uint64_t most_;           // bytes to lex as lines at once
   uint64_t lines_end_ = 0;  // what begins behind it is lexed one by one
 };

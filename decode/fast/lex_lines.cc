@@ -24,10 +24,7 @@ HC_LINES inline uint64_t second_bytes(uint64_t twos) {
   PacketReader reader(trace);
   reader.seek(at);
   Packet p;
-  if (reader.next(p) != Step::ok || is_tnt(p.kind) || p.kind == Kind::tip || p.kind == Kind::psb ||
-      p.kind == Kind::fup || p.kind == Kind::mode_tsx)
-    return 0;
-  return p.size;
+  return reader.next(p) == Step::ok && is_timing(p.kind) ? p.size : 0;
 }
 
 /// Step 2: the only one that goes from packet to packet, and only from one of `others` to the next. Leaves in `tnts` what is a

@@ -3,11 +3,11 @@
 namespace hindcast::decode {
 namespace {
 
-/// By a first byte's upper half: the size of its TIP.
+/// By a first byte's upper half: the size of its TIP with an IP.
 HC_LINES inline __m256i tip_sizes() {
   constexpr auto kBad = static_cast<char>(Lines::kNoTip);
-  return _mm256_setr_epi8(1, 0, 3, 0, 5, 0, 7, 0, 7, 0, kBad, 0, 9, 0, kBad, 0,  //
-                          1, 0, 3, 0, 5, 0, 7, 0, 7, 0, kBad, 0, 9, 0, kBad, 0);
+  return _mm256_setr_epi8(kBad, 0, 3, 0, 5, 0, 7, 0, 7, 0, kBad, 0, 9, 0, kBad, 0,  //
+                          kBad, 0, 3, 0, 5, 0, 7, 0, 7, 0, kBad, 0, 9, 0, kBad, 0);
 }
 
 /// For half a line. first: its first byte's number in the line.

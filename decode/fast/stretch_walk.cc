@@ -18,7 +18,8 @@ bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
   }
   start(stretch, graph);
   lexer_.emplace(bytes_, reader.offset(), stretch.end, stretch.begin_ip);
-  lanes_.base = reader.offset();
+  if (stretch.in_psb) lexer_->pass_psb();
+  lanes_.base = lexer_->offset();
   walk_.at = graph.at(stretch.begin_ip);
   return true;
 }
@@ -44,6 +45,7 @@ void StretchWalk::start(const Stretch& stretch, BlockGraph& graph) {
   targets_.assign(1, kNoBlock);
   wants_more_ = false;
   psb_ = 0;
+  left_ = false;
   restart();
 }
 
@@ -73,7 +75,7 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
         first_tip_ = walk_.tip;
         if (walk_.used_all(lanes_)) {
           if (lexer_->stop() == LaneLexer::Stop::psb) return Found::psb;
-          if (lexer_->stop() == LaneLexer::Stop::fup_event) return Found::fup_event;
+          if (lexer_->stop() == LaneLexer::Stop::event) return Found::event;
         }
         if (lexer_->stop() == LaneLexer::Stop::lost) return get_lost();
         if (why_ == WalkStop::used_all) return Found::end;
@@ -129,13 +131,24 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
 }
 
 /// The calls that the CPU knows outlive it: what an asynchronous branch leads to returns by a far transfer.
-bool StretchWalk::cross_fup_event(FupEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
-  event = lexer_->cross_fup_event(lanes_);
-  if (!run_to(event.at, out, part)) {
-    stuck_.offset = event.fup;
+bool StretchWalk::cross_event(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
+  event = lexer_->cross_event(lanes_);
+  using Place = PacketEvent::Place;
+  bool fits = true;
+  if (event.place == Place::nowhere) {
+    if (event.at != 0) run_to(event.at, out, part);
+    stuck_ = {GapCause::desync, event.placed, graph_->last_block(walk_.at).last_ip(), kNoBlock, false};
     return false;
   }
-  begin_anew(event.to);
+  if (event.place != Place::before)
+    fits = run_behind(event, out, part);
+  else if (event.at != 0)
+    fits = run_to(event.at, out, part);
+  if (!fits) {
+    stuck_.offset = event.placed;
+    return false;
+  }
+  begin_anew(event.to != 0 ? event.to : graph_->block(index_of(walk_.at)).ip);
   return true;
 }
 
@@ -177,12 +190,13 @@ StretchWalk::Found StretchWalk::get_lost() {
 
 bool StretchWalk::finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   bool fits = true;
-  if (stretch_->how == StretchEnd::async_disabled)
+  if (left_)
+    fits = stretch_->how != StretchEnd::async_disabled;
+  else if (stretch_->how == StretchEnd::async_disabled)
     fits = run_to(stretch_->end_ip, out, part);
   else if (stretch_->how == StretchEnd::disabled)
     fits = run_to_exit(stretch_->end_to, out);
-  else if (stretch_->how == StretchEnd::overflow)
-    stack_.clear();  // calls may have been lost
+  if (stretch_->how == StretchEnd::overflow) stack_.clear();  // calls may have been lost
   return fits;
 }
 
@@ -213,6 +227,37 @@ bool StretchWalk::run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<
       return true;
     }
     if (!graph_->block(at).flows() || guard.is_circle(at)) return does_not_fit(at);
+    ran_free(at, out);
+  }
+}
+
+/// Goes on without trace up to and with the next instruction that sends such a packet.
+bool StretchWalk::run_behind(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
+  using Place = PacketEvent::Place;
+  const InsnSends sends = event.place == Place::ptwrite   ? InsnSends::ptw
+                          : event.place == Place::mov_cr3 ? InsnSends::pip
+                          : event.place == Place::vmptrld ? InsnSends::vmcs
+                                                          : InsnSends::nothing;
+  CircleGuard guard;
+  for (uint32_t at = index_of(walk_.at);; at = graph_->after(at)) {
+    const auto found = sends != InsnSends::nothing ? graph_->first_that_sends(at, sends) : std::nullopt;
+    if (found) {
+      if (event.at != 0 && event.at != found->ip) return does_not_fit(at);
+      part = {graph_->block(at).ip, found->ip, found->count};
+      event.at = found->ip;
+      event.to = found->behind;
+      // As run_to_exit() has it: what leaves for nowhere leaves where CR3 is set.
+      left_ = event.ends && stretch_->how == StretchEnd::disabled && stretch_->end_to == 0;
+      return true;
+    }
+    const CodeBlock& b = graph_->block(at);
+    if (b.end == BlockEnd::far_transfer && event.place != Place::ptwrite) {
+      if (event.place != Place::far_transfer && !lexer_->make_far(event)) return does_not_fit(at);
+      ran_free(at, out);
+      left_ = event.to == 0;
+      return true;
+    }
+    if (!b.flows() || guard.is_circle(at)) return does_not_fit(at);
     ran_free(at, out);
   }
 }

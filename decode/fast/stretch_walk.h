@@ -22,11 +22,11 @@ struct BlockPart {
 class StretchWalk {
  public:
   enum class Found : uint8_t {
-    blocks,     // some ran, and there may be more
-    psb,        // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
-    fup_event,  // the same for a FupEvent, and cross_fup_event()
-    end,        // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
-    stuck,      // some ran, and the walk cannot go on: `stuck()`
+    blocks,  // some ran, and there may be more
+    psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
+    event,   // the same for a PacketEvent, and cross_event()
+    end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
+    stuck,   // some ran, and the walk cannot go on: `stuck()`
   };
   struct Stuck {
     GapCause cause = GapCause::desync;
@@ -49,8 +49,9 @@ class StretchWalk {
   /// Behind `psb`: goes on at the address that its FUP gives, as a walk does that begins there. What ran up to it as finish()
   /// tells it. False: the walk cannot come by there, and stuck() says where it stands.
   bool cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
-  /// Behind `fup_event`: goes on where it led. What ran up to the FUP's address, and false, as finish().
-  bool cross_fup_event(FupEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  /// Behind `event`: goes on where it led, in the graph that it was in. `at` becomes the PTWRITE's address. What ran up to its
+  /// place, and false, as finish().
+  bool cross_event(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
@@ -63,8 +64,9 @@ class StretchWalk {
   uint64_t offset() const { return lexer_->offset(); }  // of the first packet that is not in the lanes
 
   ReturnStack& stack() { return stack_; }
-  uint64_t last_psb() const { return psb_; }  // that was crossed; 0: none in this stretch
-  /// Goes on in another graph of the same code.
+  uint64_t last_psb() const { return psb_; }               // that was crossed; 0: none in this stretch
+  uint8_t psb_bits() const { return lexer_->psb_bits(); }  // mode of execution that it gave; 0: none
+  /// Goes on at the same address in another graph of the same code.
   void move_to(BlockGraph& graph);
 
   /// Which packets the superblocks of the last next() used: asked for each of them in order.
@@ -108,6 +110,7 @@ class StretchWalk {
   void restart();
   bool fill();
   bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  bool run_behind(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   bool run_to_exit(uint64_t to, std::vector<uint32_t>& out);
   void begin_anew(uint64_t ip);
   bool does_not_fit(uint32_t at);
@@ -136,6 +139,7 @@ class StretchWalk {
   bool wants_more_ = false;
   WalkStop why_ = WalkStop::used_all;  // it wants more
   uint64_t psb_ = 0;
+  bool left_ = false;  // the branch that leaves the trace ran
   Stuck stuck_;
   uint32_t first_bit_ = 0;  // of what the last next() walked
   size_t first_tip_ = 0;

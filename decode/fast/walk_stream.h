@@ -42,7 +42,7 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
     if (!going) sink.stuck();
     while (going) {
       if (graph->full()) {
-        const auto full = std::exchange(graph, graphs.of(code, st.bits));
+        const auto full = std::exchange(graph, graphs.of(code, graph->bits()));
         walk.move_to(*graph);
       }
       size_t n = 0;
@@ -51,13 +51,17 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       if (found == StretchWalk::Found::blocks) continue;
       std::optional<BlockPart> part;
       tail.clear();
-      FupEvent event;
-      const bool fits = found == StretchWalk::Found::psb         ? walk.cross_psb(tail, part)
-                        : found == StretchWalk::Found::fup_event ? walk.cross_fup_event(event, tail, part)
-                        : found == StretchWalk::Found::end       ? walk.finish(tail, part)
-                                                                 : false;
+      PacketEvent event;
+      const bool fits = found == StretchWalk::Found::psb     ? walk.cross_psb(tail, part)
+                        : found == StretchWalk::Found::event ? walk.cross_event(event, tail, part)
+                        : found == StretchWalk::Found::end   ? walk.finish(tail, part)
+                                                             : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
+      if (event.bits != 0 && event.bits != graph->bits()) {
+        const auto left = std::exchange(graph, graphs.of(code, event.bits));
+        walk.move_to(*graph);
+      }
       if (walk.last_psb() != 0) sync = walk.last_psb();
       going = fits && found != StretchWalk::Found::end;
       if (fits) continue;

@@ -222,16 +222,17 @@ void add(const std::string& name, const Input& in) {
         Packet first;
         if (!st.plain || reader.next(first) != Step::ok) continue;
         LaneLexer lexer(bytes, reader.offset(), st.end, st.begin_ip);
+        if (st.in_psb) lexer.pass_psb();
         lanes.bits = 0;
         lanes.tips = lanes.tnts = 0;
-        lanes.base = reader.offset();
+        lanes.base = lexer.offset();
         for (;;) {
           const auto stop = lexer.more(lanes, lanes.bits, lanes.tips);
           bits += lanes.bits;
           if (stop == LaneLexer::Stop::psb)
             lexer.cross_psb(lanes);
-          else if (stop == LaneLexer::Stop::fup_event)
-            lexer.cross_fup_event(lanes);
+          else if (stop == LaneLexer::Stop::event)
+            lexer.cross_event(lanes);
           else if (stop == LaneLexer::Stop::end)
             break;
         }

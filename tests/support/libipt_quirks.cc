@@ -4,16 +4,67 @@
 
 namespace hindcast::test {
 
+using decode::is_ip;
+using decode::is_tnt;
 using decode::Kind;
 using decode::Packet;
 using decode::PacketReader;
 using decode::Step;
+
+namespace {
+
+std::vector<uint8_t> without(Kind kind, ByteSpan bytes) {
+  std::vector<uint8_t> rest;
+  PacketReader reader(bytes);
+  Packet p;
+  for (uint64_t at = 0; reader.next(p) == Step::ok; at = reader.offset())
+    if (p.kind != kind)
+      rest.insert(rest.end(), bytes.begin() + static_cast<ptrdiff_t>(at),
+                  bytes.begin() + static_cast<ptrdiff_t>(reader.offset()));
+  return rest;
+}
+
+/// Without the MODE.Exec of far transfers: those in front of a TIP that is no asynchronous event's.
+std::vector<uint8_t> without_far_modes(ByteSpan bytes) {
+  std::vector<uint8_t> rest;
+  PacketReader reader(bytes);
+  Packet p;
+  bool in_psb = false, async = false;
+  for (uint64_t at = 0; reader.next(p) == Step::ok; at = reader.offset()) {
+    if (p.kind == Kind::psb) in_psb = true;
+    if (p.kind == Kind::psbend) in_psb = false;
+    if (is_ip(p.kind)) async = p.kind == Kind::fup && !in_psb;
+    if (p.kind == Kind::mode_exec && !in_psb && !async) {
+      PacketReader ahead = reader;
+      Packet next;
+      while (ahead.next(next) == Step::ok && !is_ip(next.kind) && !is_tnt(next.kind)) {
+      }
+      if (next.kind == Kind::tip) continue;
+    }
+    rest.insert(rest.end(), bytes.begin() + static_cast<ptrdiff_t>(at),
+                bytes.begin() + static_cast<ptrdiff_t>(reader.offset()));
+  }
+  return rest;
+}
+
+}  // namespace
 
 const char* explanation(const Duel& smallest, DuelWorld& world) {
   Duel compressed = smallest;
   compressed.config.options.noretcomp = false;
   if (smallest.config.options.noretcomp && !fight(compressed, world).bad())
     return "takes any TNT bit for a compressed RET";
+  Duel one_mode = smallest;
+  one_mode.bytes = without_far_modes(smallest.bytes);
+  if (one_mode.bytes != smallest.bytes && !fight(one_mode, world).bad())
+    return "changes the mode where it first comes by the address that a far transfer leads to";
+  const auto agree_without = [&](Kind kind) {
+    Duel fewer = smallest;
+    fewer.bytes = without(kind, smallest.bytes);
+    return fewer.bytes != smallest.bytes && !fight(fewer, world).bad();
+  };
+  if (agree_without(Kind::cbr)) return "forgets at a CBR which MOV to CR3 the PIP before was of";
+  if (agree_without(Kind::vmcs)) return "tells PIP, MODE.Exec and VMCS of one TIP in another order";
   PacketReader reader(smallest.bytes);
   Packet p;
   bool fup_is_due = false, tip_is_due = false, in_psb = false, announced = false;

@@ -9,7 +9,7 @@ RandomProgram::RandomProgram(Random& random, size_t n, uint64_t where, bool kern
   constexpr Ends kUser[] = {Ends::branch,        Ends::branch,        Ends::branch, Ends::branch,
                             Ends::branch,        Ends::jump,          Ends::call,   Ends::call,
                             Ends::indirect_jump, Ends::indirect_call, Ends::ret,    Ends::ret};
-  constexpr Ends kKernel[] = {Ends::far_return, Ends::syscall, Ends::ptwrite, Ends::mov_cr3};
+  constexpr Ends kKernel[] = {Ends::far_return, Ends::syscall, Ends::ptwrite, Ends::mov_cr3, Ends::vmptrld};
   units.resize(n);
   std::vector<size_t> patches;
   for (size_t i = 0; i < n; ++i) {
@@ -54,6 +54,9 @@ RandomProgram::RandomProgram(Random& random, size_t n, uint64_t where, bool kern
         break;
       case Ends::mov_cr3:
         put({0x0f, 0x22, 0xd8});
+        break;
+      case Ends::vmptrld:
+        put({0x0f, 0xc7, 0x30});
         break;
     }
     if (u.ends <= Ends::call) {
@@ -162,7 +165,10 @@ void RandomCpu::run_unit() {
       if (leaves || !options_.kernel || one_in(random_, 2)) return leave_at_branch(u);
       at_ = any_unit();
       flush();
-      if (one_in(random_, 3)) mode_of(mode_);
+      if (one_in(random_, 4)) pip();
+      if (one_in(random_, 4)) vmcs();
+      // Where the address was passed before, libipt takes the change for one that came there.
+      if (one_in(random_, 3)) mode_of(passed_[at_] == uses_ ? mode_ : some_mode());
       tip(program_.units[at_].ip);
       break;
     case Ends::ptwrite:
@@ -176,8 +182,13 @@ void RandomCpu::run_unit() {
       break;
     case Ends::mov_cr3:
       flush();
-      trace_.pip(below(random_, 16) << 12);
+      pip();
       cr3_set_ = true;
+      ++at_;
+      break;
+    case Ends::vmptrld:
+      flush();
+      vmcs();
       ++at_;
       break;
   }
@@ -188,10 +199,13 @@ void RandomCpu::leave_at_branch(const RandomProgram::Unit& unit) {
   flush();
   if (unit.ends == Ends::branch || unit.ends == Ends::jump)
     ip_packet(&PtBytes::tip_pgd, program_.units[unit.to].ip);
-  else if (!cr3_set_ && (unit.ends == Ends::syscall || one_in(random_, 2)))
-    trace_.tip_pgd();
-  else
-    ip_packet(&PtBytes::tip_pgd, program_.base - 1 - below(random_, 0x800));
+  else {
+    if (options_.kernel && unit.ends >= Ends::far_return && one_in(random_, 4)) pip();
+    if (!cr3_set_ && (unit.ends == Ends::syscall || one_in(random_, 2)))
+      trace_.tip_pgd();
+    else
+      ip_packet(&PtBytes::tip_pgd, program_.base - 1 - below(random_, 0x800));
+  }
   used();
   if (unit.ends == Ends::syscall && !one_in(random_, 4))
     turn_on(at_ + 1, 0);
@@ -226,10 +240,11 @@ void RandomCpu::happen(uint32_t instruction) {
     case 3:
     case 4:
       ip_packet(&PtBytes::fup, here());
-      if (one_in(random_, 3)) trace_.pip(below(random_, 16) << 12);
+      if (one_in(random_, 3)) pip();
+      if (one_in(random_, 4)) vmcs();
       at_ = any_unit();
       skip_ = 0;
-      if (one_in(random_, 3)) mode_of(one_in(random_, 3) && program_.base >> 32 == 0 ? 3 - mode_ : mode_);
+      if (one_in(random_, 3)) mode_of(some_mode());
       ip_packet(&PtBytes::tip, here());
       used();
       break;
@@ -243,18 +258,26 @@ void RandomCpu::happen(uint32_t instruction) {
       in_transaction_ = false;
       trace_.mode_tsx(2);
       ip_packet(&PtBytes::fup, here());
+      if (one_in(random_, 4)) {
+        trace_.tip_pgd();
+        used();
+        turn_on(any_unit(), 0);
+        break;
+      }
       at_ = any_unit();
       skip_ = 0;
       ip_packet(&PtBytes::tip, here());
       used();
       break;
     default:
-      if (one_in(random_, 2)) {
-        trace_.raw({0x02, 0xe2});
-        ip_packet(&PtBytes::fup, here());
-      } else {
+      if (one_in(random_, 3)) {
         trace_.raw({0x02, 0x62});
+        break;
       }
+      if (one_in(random_, 2)) trace_.raw({0x02, 0xc2}).le(0x21, 8).raw({0x02, 0x22, 0, 0x20});
+      trace_.raw({0x02, 0xe2});
+      ip_packet(&PtBytes::fup, here());
+      if (one_in(random_, 2)) trace_.raw({0x02, 0xa2}).le(0x122, 5);
       break;
   }
 }
@@ -349,6 +372,9 @@ void RandomCpu::timing() {
       break;
   }
 }
+
+/// The same mostly, or another one where its addresses are.
+int RandomCpu::some_mode() { return one_in(random_, 3) && program_.base >> 32 == 0 ? 3 - mode_ : mode_; }
 
 void RandomCpu::mode_of(int bits) {
   mode_ = bits;

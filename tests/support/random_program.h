@@ -30,6 +30,7 @@ struct RandomProgram {
     syscall,
     ptwrite,
     mov_cr3,
+    vmptrld,
   };
   struct Unit {
     uint64_t ip = 0, behind = 0;
@@ -52,9 +53,9 @@ class RandomCpu {
     bool ret_compression = true;
     bool deferred_returns = false;  // TIPs of RETs too may wait for bits of later branches; not with ret_compression
     bool long_tnt = false;          // TNT packets of up to 47 bits
-    bool kernel = false;            // control goes on behind events: FUP and TIP, PIP, MODE, transactions, PTWRITE
-    bool announces = false;         // a PSB+ may do so of the TIP.PGE behind it, as with erratum BDM70
-    bool overflows = false;         // and packets are lost
+    bool kernel = false;  // control goes on behind events: FUP and TIP, PIP, VMCS, MODE, transactions, PTWRITE, sleep
+    bool announces = false;  // a PSB+ may do so of the TIP.PGE behind it, as with erratum BDM70
+    bool overflows = false;  // and packets are lost
     bool timing = false;
     unsigned events_per_1000 = 0;  // units before or in which something happens
     uint8_t mtc_period = 3;        // one tick of the TSC is one of CTC
@@ -97,6 +98,9 @@ class RandomCpu {
   void psb(bool on);
   void timing();
   void mode_of(int bits);
+  int some_mode();
+  void pip() { trace_.pip(below(random_, 16) << 12); }
+  void vmcs() { trace_.vmcs(below(random_, 16) << 12); }
   void flush();
   void bit(bool taken);
   void tip(uint64_t ip, bool may_wait = true);

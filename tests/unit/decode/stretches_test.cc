@@ -72,23 +72,46 @@ TEST(Stretches, PlainOnesHoldOnlyBranchesPsbsAndTiming) {
   EXPECT_TRUE(plain(PtBytes()));
   EXPECT_TRUE(plain(PtBytes().tnt("T").mtc(1).cyc(3).tip(0x1000).tnt64("TTTTTTTTTT").pad().tsc(5).cbr(3)));
   EXPECT_TRUE(plain(psb_on(0x401000).tnt("T")));
-  EXPECT_FALSE(plain(PtBytes().raw({0x0d})));  // a TIP without an IP
+  EXPECT_TRUE(plain(PtBytes().raw({0x0d})));  // a TIP without an IP
   EXPECT_TRUE(plain(PtBytes().fup(0x401000).mtc(1).tip(0x1000).tnt("T").fup(0x1000).tip(0x401000)));
-  EXPECT_FALSE(plain(PtBytes().fup(0x401000).raw({0x0d})));
-  EXPECT_FALSE(plain(PtBytes().raw({0x1d}).tip(0x1000)));
+  EXPECT_TRUE(plain(PtBytes().fup(0x401000).raw({0x0d})));
+  EXPECT_TRUE(plain(PtBytes().raw({0x1d}).tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).psbend().tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).tnt("T").tip(0x1000)));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).append(psb_on(0x401000)).tip(0x1000)));
-  EXPECT_FALSE(plain(PtBytes().fup(0x401000).pip(0x1000).tip(0x1000)));
-  EXPECT_FALSE(plain(PtBytes().pip(0x1000)));
-  EXPECT_FALSE(plain(PtBytes().mode_exec(2).tip(0x1000)));
+  EXPECT_TRUE(plain(PtBytes().fup(0x401000).pip(0x1000).vmcs(0x2000).mode_exec(2).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).pip(0x1000).pip(0x1000).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).mode_exec(2)));
+  EXPECT_TRUE(plain(PtBytes().pip(0x1000).pip(0x2000).vmcs(0x1000).vmcs(0x2000)));
+  EXPECT_TRUE(plain(PtBytes().mode_exec(2).mtc(1).pip(0x1000).tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().mode_exec(2).raw({0x0d})));
+  EXPECT_FALSE(plain(PtBytes().mode_exec(2).tnt("T").tip(0x1000)));
+  EXPECT_FALSE(plain(PtBytes().mode_exec(2).mode_exec(1).tip(0x1000)));
+  // Whoever begins at a PSB knows the mode from it.
+  const PtBytes to_32 = PtBytes().mode_exec(2).tip(0x401000);
+  EXPECT_TRUE(plain(PtBytes(to_32).psb().mode_exec(2).fup(0x401000).psbend()));
+  EXPECT_FALSE(plain(PtBytes(to_32).append(psb_on(0x401000))));
+  EXPECT_FALSE(plain(PtBytes(to_32).psb().fup(0x401000).psbend()));
+  EXPECT_TRUE(plain(PtBytes().psb().fup(0x401000).psbend()));
   EXPECT_FALSE(plain(PtBytes().psb().mode_exec(2).fup(0x401000).psbend()));
   EXPECT_TRUE(plain(PtBytes().mode_tsx(1).mtc(1).fup(0x401000).mode_tsx(0).fup(0x401010).tnt("T")));
-  EXPECT_FALSE(plain(PtBytes().mode_tsx(2).fup(0x401000).tip(0x401010)));
+  EXPECT_TRUE(plain(PtBytes().mode_tsx(2).fup(0x401000).tip(0x401010)));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(2).tip(0x401010)));
+  EXPECT_FALSE(plain(PtBytes().mode_tsx(2).fup(0x401000).tnt("T")));
+  const auto ptw = [](int opcode) { return PtBytes().raw({0x02, opcode}).le(7, 8); };
+  EXPECT_TRUE(plain(ptw(0x32).append(ptw(0xb2)).cyc(3).fup(0x401000)));
+  EXPECT_FALSE(plain(ptw(0xb2).tnt("T").fup(0x401000)));
+  EXPECT_FALSE(plain(ptw(0xb2).raw({0x02, 0x62}).fup(0x401000)));
+  EXPECT_FALSE(plain(PtBytes().fup(0x401000).append(ptw(0x32)).tip(0x401000)));
+  EXPECT_FALSE(plain(PtBytes().psb().mode_exec().append(ptw(0x32)).fup(0x401000).psbend()));
+  const auto mwait = [] { return PtBytes().raw({0x02, 0xc2}).le(0, 8).raw({0x02, 0x22, 0, 0}); };
+  EXPECT_TRUE(plain(mwait().raw({0x02, 0xe2}).fup(0x401000).raw({0x02, 0xa2}).le(0, 5).tnt("T")));
+  EXPECT_TRUE(plain(mwait().raw({0x02, 0x62}).fup(0x401000)));
+  EXPECT_FALSE(plain(mwait().tnt("T").fup(0x401000)));
   EXPECT_FALSE(plain(PtBytes().mode_tsx(1).tnt("T").fup(0x401000)));
   EXPECT_FALSE(plain(PtBytes().mode_tsx(1).append(psb_on(0x401000))));
   EXPECT_FALSE(plain(PtBytes().fup(0x401000).mode_tsx(1).tip(0x401000)));
-  EXPECT_FALSE(plain(PtBytes().mode_tsx(1).raw({0x1d})));
+  EXPECT_TRUE(plain(PtBytes().mode_tsx(1).raw({0x1d})));
 }
 
 TEST(Stretches, TheModeOfExecutionIsThatOfTheLastPacketBefore) {

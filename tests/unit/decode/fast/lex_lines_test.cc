@@ -62,10 +62,10 @@ uint64_t lex_both(ByteSpan trace, uint64_t from, uint64_t end, Random& random) {
       EXPECT_EQ(fastest.cross_psb(a), one_by_one.cross_psb(b));
       bit = 0;
       tip = 0;
-    } else if (right.stop == LaneLexer::Stop::fup_event) {
-      const FupEvent l = fastest.cross_fup_event(a), r = one_by_one.cross_fup_event(b);
-      EXPECT_EQ(std::tie(l.kind, l.at, l.to, l.state, l.first, l.fup, l.last),
-                std::tie(r.kind, r.at, r.to, r.state, r.first, r.fup, r.last));
+    } else if (right.stop == LaneLexer::Stop::event) {
+      const PacketEvent l = fastest.cross_event(a), r = one_by_one.cross_event(b);
+      EXPECT_EQ(std::tie(l.place, l.at, l.to, l.tells, l.first, l.placed, l.last),
+                std::tie(r.place, r.at, r.to, r.tells, r.first, r.placed, r.last));
       bit = 0;
       tip = 0;
     } else {  // some of it is walked
@@ -109,6 +109,13 @@ void add_packet(PtBytes& t, Random& random, unsigned kind) {
     case 7:
       t.tsc(any).tma(static_cast<uint16_t>(any), 7).cbr(30);
       break;
+    case 8:
+      if (any & 1) t.raw({0x02, 0xb2}).le(any, 8);
+      if (any & 2) t.mode_tsx(static_cast<int>(any >> 8 & 3));
+      if (any & 4) t.fup(any);
+      if (any & 8) t.pip(any);
+      if (any & 16) t.mode_exec(2);
+      break;
     default:
       t.psb().tsc(any).mode_exec();
       if (any & 1) t.fup(any);
@@ -125,10 +132,10 @@ TEST(LexLines, GiveWhatPacketsGiveOneByOne) {
   Random random(1);
   for (int round = 0; round < 3000; ++round) {
     // Which kinds there are, and how often: sparse ones let lines run on.
-    std::vector<double> weights(9);
+    std::vector<double> weights(10);
     for (double& w : weights) w = random() % 3 ? 0 : 1 << random() % 10;
     weights[round % 6] += 1;
-    for (size_t rare = 6; rare < 9; ++rare) weights[rare] = random() % 2 ? 0 : weights[rare] / 100;
+    for (size_t rare = 6; rare < weights.size(); ++rare) weights[rare] = random() % 2 ? 0 : weights[rare] / 100;
     std::discrete_distribution<unsigned> kind(weights.begin(), weights.end());
     PtBytes t;
     const uint64_t size = round % 100 == 0 ? 100000 : random() % 2000;
