@@ -80,7 +80,7 @@ PacketEventReader::Needs PacketEventReader::begin(const Packet& p, uint64_t behi
     case Kind::mwait:
       return Needs::more;
     case Kind::tip:
-      event_.place = Place::nowhere;
+      event_.place = Place::branch;
       return whole(p, behind);
     case Kind::pip:
       event_.place = Place::mov_cr3;
@@ -135,6 +135,8 @@ PacketEventReader::Needs PacketEventReader::take_of_far(const Packet& p, uint64_
       far_.tell(EventKind::paging, p.payload);
       // The mode is that of where it leads.
       if (far_.bits != 0) std::swap(far_.told[far_.tells - 2], far_.told[far_.tells - 1]);
+      return Needs::more;
+    case Kind::psbend:  // without a PSB it means nothing
       return Needs::more;
     case Kind::vmcs:
       if (vmcs_) break;

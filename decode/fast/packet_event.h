@@ -28,6 +28,7 @@ struct PacketEvent {
     mov_cr3,       // behind the next MOV to CR3
     vmptrld,       // behind the next VMPTRLD
     far_transfer,  // behind the next far transfer
+    branch,        // behind the next branch that takes a TIP; where that led nobody knows
     nowhere,       // it cannot go on
   };
   struct Told {

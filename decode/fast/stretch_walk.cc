@@ -134,12 +134,16 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
 bool StretchWalk::cross_event(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part) {
   event = lexer_->cross_event(lanes_);
   using Place = PacketEvent::Place;
-  bool fits = true;
-  if (event.place == Place::nowhere) {
-    if (event.at != 0) run_to(event.at, out, part);
+  if (event.place == Place::nowhere || event.place == Place::branch) {
     stuck_ = {GapCause::desync, event.placed, graph_->last_block(walk_.at).last_ip(), kNoBlock, false};
+    if (event.place == Place::branch)
+      run_to_branch(out);
+    else if (event.at != 0)
+      run_to(event.at, out, part);
+    stuck_.offset = event.placed;
     return false;
   }
+  bool fits = true;
   if (event.place != Place::before)
     fits = run_behind(event, out, part);
   else if (event.at != 0)
@@ -229,6 +233,15 @@ bool StretchWalk::run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<
     if (!graph_->block(at).flows() || guard.is_circle(at)) return does_not_fit(at);
     ran_free(at, out);
   }
+}
+
+/// Goes on without trace up to and with the next branch that takes a TIP.
+void StretchWalk::run_to_branch(std::vector<uint32_t>& out) {
+  CircleGuard guard;
+  uint32_t at = index_of(walk_.at);
+  for (; graph_->block(at).flows() && !guard.is_circle(at); at = graph_->after(at)) ran_free(at, out);
+  const CodeBlock& b = graph_->block(at);
+  if (!b.flows() && !b.stops && b.end != BlockEnd::cond_branch) out.push_back(at);
 }
 
 /// Goes on without trace up to and with the next instruction that sends such a packet.

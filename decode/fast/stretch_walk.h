@@ -110,6 +110,7 @@ class StretchWalk {
   void restart();
   bool fill();
   bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  void run_to_branch(std::vector<uint32_t>& out);
   bool run_behind(PacketEvent& event, std::vector<uint32_t>& out, std::optional<BlockPart>& part);
   bool run_to_exit(uint64_t to, std::vector<uint32_t>& out);
   void begin_anew(uint64_t ip);

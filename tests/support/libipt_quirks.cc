@@ -24,27 +24,23 @@ std::vector<uint8_t> without(Kind kind, ByteSpan bytes) {
   return rest;
 }
 
-/// Without the MODE.Exec of far transfers: those in front of a TIP that is no asynchronous event's.
-std::vector<uint8_t> without_far_modes(ByteSpan bytes) {
-  std::vector<uint8_t> rest;
+/// A MODE.Exec that is of a far transfer: in front of a TIP that is no asynchronous event's.
+bool has_far_mode(ByteSpan bytes) {
   PacketReader reader(bytes);
   Packet p;
-  bool in_psb = false, async = false;
-  for (uint64_t at = 0; reader.next(p) == Step::ok; at = reader.offset()) {
+  bool in_psb = false, async = false, bound = false, mode = false;
+  while (reader.next(p) == Step::ok) {
     if (p.kind == Kind::psb) in_psb = true;
     if (p.kind == Kind::psbend) in_psb = false;
-    if (is_ip(p.kind)) async = p.kind == Kind::fup && !in_psb;
-    if (p.kind == Kind::mode_exec && !in_psb && !async) {
-      PacketReader ahead = reader;
-      Packet next;
-      while (ahead.next(next) == Step::ok && !is_ip(next.kind) && !is_tnt(next.kind)) {
-      }
-      if (next.kind == Kind::tip) continue;
-    }
-    rest.insert(rest.end(), bytes.begin() + static_cast<ptrdiff_t>(at),
-                bytes.begin() + static_cast<ptrdiff_t>(reader.offset()));
+    if (p.kind == Kind::mode_exec) mode = !in_psb && !async;
+    bound |= p.kind == Kind::ptw || p.kind == Kind::exstop || p.kind == Kind::mwait ||
+             (p.kind == Kind::mode_tsx && !(p.payload & 2));
+    if (!is_ip(p.kind) && !is_tnt(p.kind)) continue;
+    if (mode && p.kind == Kind::tip) return true;
+    async = p.kind == Kind::fup && !in_psb && !bound;
+    mode = bound = false;
   }
-  return rest;
+  return false;
 }
 
 }  // namespace
@@ -54,9 +50,9 @@ const char* explanation(const Duel& smallest, DuelWorld& world) {
   compressed.config.options.noretcomp = false;
   if (smallest.config.options.noretcomp && !fight(compressed, world).bad())
     return "takes any TNT bit for a compressed RET";
-  Duel one_mode = smallest;
-  one_mode.bytes = without_far_modes(smallest.bytes);
-  if (one_mode.bytes != smallest.bytes && !fight(one_mode, world).bad())
+  const auto first = fight(smallest, world).compared.first;
+  const auto is_mode = [](const std::optional<Event>& e) { return e && e->kind == EventKind::exec_mode; };
+  if (has_far_mode(smallest.bytes) && first && (is_mode(first->fast) || is_mode(first->libipt)))
     return "changes the mode where it first comes by the address that a far transfer leads to";
   const auto agree_without = [&](Kind kind) {
     Duel fewer = smallest;

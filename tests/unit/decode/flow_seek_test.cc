@@ -1,4 +1,4 @@
-// Flows that are read from any place on, of recorded hardware traces, whole and damaged.
+// Flows that are read from any place on: of recorded hardware traces, whole and damaged, and of all that a kernel's trace holds.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -8,6 +8,8 @@
 #include "tests/support/flow_seek_check.h"
 #include "tests/support/long_run.h"
 #include "tests/support/memory_source.h"
+#include "tests/support/random_program.h"
+#include "tests/support/tiny_host.h"
 
 namespace hindcast::decode {
 namespace {
@@ -85,6 +87,38 @@ TEST(FlowSeek, OfDamagedTraces) {
     }
   }
   EXPECT_GT(compared, 100000u);
+}
+
+TEST(FlowSeek, OfMadeUpKernels) {
+  size_t compared = 0;
+  for (uint64_t seed = 1; seed <= (test::long_run() ? 1000 : 60); ++seed) {
+    test::Random random(seed);
+    const test::RandomProgram program(random, 10 + test::below(random, 40), 0x401000, true);
+    test::RandomCpu cpu(program, random,
+                        {.ret_compression = seed % 2 == 0,
+                         .kernel = true,
+                         .announces = true,
+                         .overflows = seed % 3 == 0,
+                         .timing = true,
+                         .events_per_1000 = 100});
+    cpu.begin();
+    cpu.run(1000);
+    cpu.end();
+    test::TinyHost host;
+    host.snapshot.info.cpu.tsc_ctc_num = host.snapshot.info.cpu.tsc_ctc_den = 1;
+    host.snapshot.info.pt.mtc_period = 3;
+    host.snapshot.info.pt.noretcomp = seed % 2 != 0;
+    host.code(kNoPid, program.base, program.code);
+    host.pt(CpuId(0), cpu.trace());
+    const auto trace = host.build();
+    compared += check(*trace, seed, 20, {Engine::fast}, false);
+    const auto numbered = trace->number_instructions(2, {});
+    ASSERT_TRUE(numbered.ok()) << numbered.error().text();
+    compared += check(*trace, seed, 20, {Engine::fast}, false);
+    EXPECT_EQ(trace->engine_counts().libipt, 0u) << seed;
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(compared, 50000u);
 }
 
 }  // namespace

@@ -44,8 +44,9 @@ void expect_same(const PtTrace& a, const PtTrace& b) {
   for (size_t i = 0; i < a.map.stretches.size(); ++i) {
     const Stretch &s = a.map.stretches[i], &t = b.map.stretches[i];
     const auto all = [](const Stretch& x) {
-      return std::tuple(x.begin, x.end, x.sync, x.begin_ip, x.end_ip, x.end_to, x.start, x.how, x.flow, x.plain, x.bits,
-                        x.stopped, x.begin_time.earliest, x.begin_time.latest, x.end_time.earliest, x.end_time.latest);
+      return std::tuple(x.begin, x.end, x.sync, x.begin_ip, x.end_ip, x.end_to, x.start, x.how, x.flow, x.plain,
+                        x.in_psb, x.bits, x.stopped, x.begin_time.earliest, x.begin_time.latest, x.end_time.earliest,
+                        x.end_time.latest);
     };
     ASSERT_EQ(all(s), all(t)) << "stretch " << i;
   }

@@ -101,7 +101,8 @@ TEST(PacketEvent, WhatDoesNotBelongTogetherIsNone) {
 }
 
 TEST(PacketEvent, WithoutAnIpNobodyKnowsWhereItGoesOn) {
-  for (const PtBytes& t : {PtBytes().raw({0x0d}), PtBytes().raw({0x1d}), PtBytes().fup(0x401000).raw({0x0d})})
+  EXPECT_EQ(read(PtBytes().raw({0x0d}))->event().place, Place::branch);
+  for (const PtBytes& t : {PtBytes().raw({0x1d}), PtBytes().fup(0x401000).raw({0x0d})})
     EXPECT_EQ(read(t)->event().place, Place::nowhere);
   EXPECT_EQ(read(PtBytes().mode_tsx(1).raw({0x1d}))->event().at, 0u);
 }
