@@ -280,7 +280,7 @@ class FastEngine final : public FastDecoder {
     ran_free(part);
     if (!fits && walk_.stuck().cause == GapCause::cut) last_psb_failed_ = walk_.stuck().offset;
     if (!fits) return get_stuck();
-    sync_ = walk_.last_psb();
+    sync_ = previous_ = walk_.last_psb();  // as for a walk that begins there
   }
 
   void cross_event() {

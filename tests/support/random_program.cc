@@ -220,6 +220,8 @@ void RandomCpu::happen(uint32_t instruction) {
   flush();
   switch (below(random_, options_.kernel ? 8 : 3)) {
     case 0:
+      if (options_.psbs_apart && psb_branches_ == branches_) break;
+      psb_branches_ = branches_;
       psb(true);
       used();
       break;

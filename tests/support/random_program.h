@@ -54,8 +54,9 @@ class RandomCpu {
     bool deferred_returns = false;  // TIPs of RETs too may wait for bits of later branches; not with ret_compression
     bool long_tnt = false;          // TNT packets of up to 47 bits
     bool kernel = false;  // control goes on behind events: FUP and TIP, PIP, VMCS, MODE, transactions, PTWRITE, sleep
-    bool announces = false;  // a PSB+ may do so of the TIP.PGE behind it, as with erratum BDM70
-    bool overflows = false;  // and packets are lost
+    bool announces = false;   // a PSB+ may do so of the TIP.PGE behind it, as with erratum BDM70
+    bool overflows = false;   // and packets are lost
+    bool psbs_apart = false;  // branches used trace between any two while tracing is on
     bool timing = false;
     unsigned events_per_1000 = 0;  // units before or in which something happens
     uint8_t mtc_period = 3;        // one tick of the TSC is one of CTC
@@ -119,9 +120,10 @@ class RandomCpu {
   std::vector<Part> parts_ = std::vector<Part>(1);
   bool circles_ = false;
 
-  size_t at_ = 0;        // the unit that runs
-  uint32_t skip_ = 0;    // and its instructions that ran
-  size_t branches_ = 0;  // that may still use trace
+  size_t at_ = 0;                     // the unit that runs
+  uint32_t skip_ = 0;                 // and its instructions that ran
+  size_t branches_ = 0;               // that may still use trace
+  size_t psb_branches_ = ~size_t{0};  // at the last PSB
   std::string bits_;
   std::vector<uint64_t> held_;     // deferred TIPs: bits of what came behind them go first
   std::vector<size_t> calls_;      // all of them

@@ -99,6 +99,7 @@ TEST(FlowSeek, OfMadeUpKernels) {
                          .kernel = true,
                          .announces = true,
                          .overflows = seed % 3 == 0,
+                         .psbs_apart = true,
                          .timing = true,
                          .events_per_1000 = 100});
     cpu.begin();
