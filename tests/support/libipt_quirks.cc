@@ -24,6 +24,23 @@ std::vector<uint8_t> without(Kind kind, ByteSpan bytes) {
   return rest;
 }
 
+/// Without all PSB+ but the first.
+std::vector<uint8_t> with_one_psb(ByteSpan bytes) {
+  std::vector<uint8_t> rest;
+  PacketReader reader(bytes);
+  Packet p;
+  size_t psbs = 0;
+  bool in_psb = false;
+  for (uint64_t at = 0; reader.next(p) == Step::ok; at = reader.offset()) {
+    if (p.kind == Kind::psb) in_psb = psbs++ != 0;
+    if (!in_psb)
+      rest.insert(rest.end(), bytes.begin() + static_cast<ptrdiff_t>(at),
+                  bytes.begin() + static_cast<ptrdiff_t>(reader.offset()));
+    if (p.kind == Kind::psbend) in_psb = false;
+  }
+  return rest;
+}
+
 /// A MODE.Exec that is of a far transfer: in front of a TIP that is no asynchronous event's.
 bool has_far_mode(ByteSpan bytes) {
   PacketReader reader(bytes);
@@ -54,6 +71,11 @@ const char* explanation(const Duel& smallest, DuelWorld& world) {
   const auto is_mode = [](const std::optional<Event>& e) { return e && e->kind == EventKind::exec_mode; };
   if (has_far_mode(smallest.bytes) && first && (is_mode(first->fast) || is_mode(first->libipt)))
     return "changes the mode where it first comes by the address that a far transfer leads to";
+  Duel one_psb = smallest;
+  one_psb.bytes = with_one_psb(smallest.bytes);
+  const auto leaves = [](const std::optional<Event>& e) { return e && e->kind == EventKind::disabled && e->to != 0; };
+  if (first && leaves(first->libipt) && !leaves(first->fast) && !fight(one_psb, world).bad())
+    return "leaves where it first comes by the TIP.PGD's address, even in front of a PSB";
   const auto agree_without = [&](Kind kind) {
     Duel fewer = smallest;
     fewer.bytes = without(kind, smallest.bytes);
