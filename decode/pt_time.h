@@ -114,6 +114,13 @@ class TimeMap {
     bool same_window(uint64_t first, uint64_t last) const {
       return lower_.same_at_or_before(first) && upper_.same_at_or_after(last);
     }
+    /// From this `first` on, or behind this `last`, it says something else. ~0: nowhere.
+    uint64_t lower_until() const { return lower_.until(); }
+    uint64_t upper_until() const { return upper_.until(); }
+    /// To what it says there.
+    void pass_lower() { lower_.pass(); }
+    void pass_upper() { upper_.pass(); }
+    TscInterval here() const { return map_.interval(lower_.last_at_or_before(), upper_.last_at_or_after()); }
 
    private:
     const TimeMap& map_;

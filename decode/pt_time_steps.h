@@ -17,6 +17,14 @@ namespace hindcast::decode {
 /// usual period; sparser ones take more bytes each but there are as many fewer. Deques, since growing a vector of
 /// hundreds of megabytes copies it again and again: that was half the time of opening a recording.
 class TimeSteps {
+  struct Run {
+    uint64_t key, value;
+    size_t first;  // index in steps_
+  };
+  struct Step {
+    uint16_t key, value;  // less the run's
+  };
+
  public:
   bool empty() const { return steps_.empty(); }
   size_t size() const { return steps_.size(); }
@@ -81,6 +89,21 @@ class TimeSteps {
     /// The answer for this key is that of the question before.
     bool same_at_or_before(uint64_t key) const { return key - from_ < width_; }
     bool same_at_or_after(uint64_t key) const { return key - 1 - from_ < width_; }
+    /// The first key, above those that were asked for, whose at_or_before() is another; for at_or_after() the last one
+    /// that has the same. ~0: none.
+    uint64_t until() const { return from_ + width_; }
+    /// To that key, and the answers that begin there. Not when there is none.
+    void pass() {
+      ++n_;
+      here_ = next_;
+      next_ = n_ == steps_->size() ? At{} : at(n_);
+      from_ = here_.key;
+      width_ = (n_ == steps_->size() ? ~uint64_t{0} : next_.key) - from_;
+    }
+    std::optional<uint64_t> last_at_or_before() const { return n_ == 0 ? std::nullopt : std::optional(here_.value); }
+    std::optional<uint64_t> last_at_or_after() const {
+      return n_ == steps_->size() ? std::nullopt : std::optional(next_.value);
+    }
 
    private:
     struct At {
@@ -103,19 +126,24 @@ class TimeSteps {
       width_ = (n == steps_->size() ? ~uint64_t{0} : next_.key) - from_;
     }
     At at(size_t index) {
+      if (index - run_.first >= run_size_) [[unlikely]]
+        find_run(index);
+      const Step& step = steps_->steps_[index];
+      return {run_.key + step.key, run_.value + step.value};
+    }
+    void find_run(size_t index) {
       const auto& runs = steps_->runs_;
-      const auto in = [&](size_t run) {
-        return run < runs.size() && runs[run].first <= index && (run + 1 == runs.size() || index < runs[run + 1].first);
-      };
-      if (!in(run_)) run_ = in(run_ + 1) ? run_ + 1 : steps_->run_of(index);
-      return {runs[run_].key + steps_->steps_[index].key, runs[run_].value + steps_->steps_[index].value};
+      const size_t run = steps_->run_of(index);
+      run_ = runs[run];
+      run_size_ = (run + 1 == runs.size() ? steps_->size() : runs[run + 1].first) - run_.first;
     }
 
     static constexpr int kNear = 8;
     static constexpr size_t kNone = ~size_t{0};
     const TimeSteps* steps_;
-    size_t n_ = kNone;  // pairs whose key is at most the last one asked for
-    size_t run_ = 0;
+    size_t n_ = kNone;               // pairs whose key is at most the last one asked for
+    Run run_{};                      // where pairs were read last,
+    size_t run_size_ = 0;            // and so many are in it
     At here_, next_;                 // pairs n_ - 1 and n_
     uint64_t from_ = 0, width_ = 0;  // keys from `from_` on, so many of them, lie between these two
   };
@@ -129,13 +157,6 @@ class TimeSteps {
   static constexpr size_t kMostBytes = 28;
 
  private:
-  struct Run {
-    uint64_t key, value;
-    size_t first;  // index in steps_
-  };
-  struct Step {
-    uint16_t key, value;  // less the run's
-  };
   static_assert(sizeof(Run) + sizeof(Step) == kMostBytes);
 
   /// How many pairs have a key of at most `key`.

@@ -62,6 +62,12 @@ class EventTimes {
     return window_;
   }
   bool same_window(uint64_t first, uint64_t last) const { return times_.same_window(first, last); }
+  /// Step by step from the last window() on: TimeMap::Reader.
+  uint64_t lower_until() const { return times_.lower_until(); }
+  uint64_t upper_until() const { return times_.upper_until(); }
+  void pass_lower() { times_.pass_lower(); }
+  void pass_upper() { times_.pass_upper(); }
+  TscInterval here() { return window_ = times_.here(); }
 
   static uint64_t offset_in(const Stretch& stretch, uint64_t packet) {
     return std::clamp(packet, stretch.begin + 1, stretch.end);
@@ -71,16 +77,20 @@ class EventTimes {
   void place(Event& e, uint64_t first, uint64_t last, const Stretch* stretch) {
     e.offset = stretch ? offset_in(*stretch, last) : last;
     e.time = window(first, last);
-    if (!stretch) return;
-    e.time.earliest = std::max(e.time.earliest, stretch->begin_time.earliest);
-    e.time.latest = std::max(e.time.earliest, std::min(e.time.latest, stretch->end_time.latest));
+    if (stretch) e.time = inside(*stretch, e.time);
+  }
+  static TscInterval inside(const Stretch& stretch, TscInterval time) {
+    time.earliest = std::max(time.earliest, stretch.begin_time.earliest);
+    time.latest = std::max(time.earliest, std::min(time.latest, stretch.end_time.latest));
+    return time;
   }
 
   /// Events are in the order in which things happened, so what bounds one from below bounds all later ones.
-  void bound(Event& e) {
-    e.time.earliest = std::max(e.time.earliest, told_.earliest);
-    e.time.latest = std::max(e.time.latest, told_.latest);
-    told_ = e.time;
+  void bound(Event& e) { e.time = bounded(e.time); }
+  TscInterval bounded(TscInterval time) {
+    told_.earliest = std::max(time.earliest, told_.earliest);
+    told_.latest = std::max(time.latest, told_.latest);
+    return told_;
   }
   /// What comes next may lie before what was told.
   void forget_order() { told_ = {Tsc::min(), Tsc::min()}; }

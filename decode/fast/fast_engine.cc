@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "decode/fast/stretch_walk.h"
+#include "decode/fast/walked_times.h"
 #include "decode/stretch_events.h"
 
 namespace hindcast::decode {
@@ -52,6 +53,33 @@ class FastEngine final : public FastDecoder {
       step();
     }
     return n;
+  }
+
+  bool next(Ran& out) override {
+    batch_ = kBatch;
+    for (;;) {
+      if (taken_ < ready_.size()) {
+        out = {};
+        out.events = std::span<const Event>(ready_).subspan(taken_);
+        taken_ = ready_.size();
+        return true;
+      }
+      ready_.clear();
+      taken_ = 0;
+      if (written_ < walked_) {
+        if (hand_out_ids(out)) return true;
+        // Of a block that began before the first one, or goes on behind the last one.
+        Event e;
+        if (write_down({&e, 1}) != 0) ready_.push_back(e);
+        continue;
+      }
+      if (stopped_) {
+        go_on(*std::exchange(stopped_, std::nullopt));
+        continue;
+      }
+      if (state_ == State::done) return false;
+      step();
+    }
   }
 
   void skip(uint64_t most, uint64_t before, Skipped& skipped) override {
@@ -246,14 +274,14 @@ class FastEngine final : public FastDecoder {
       const auto full = std::exchange(graph_, graphs_.of(graph_->code(), graph_->bits()));
       walk_.move_to(*graph_);
     }
-    written_ = walked_ = 0;
+    written_ = walked_ = inside_ = 0;
+    placed_ = false;
     stopped_ = walk_.next(std::span(ids_).first(batch_), walked_);
-    replay_ = walk_.replay();
   }
 
   /// When the events of all that was walked are out.
   void go_on(StretchWalk::Found found) {
-    next_ = replay_.next_offset(walk_);
+    next_ = walk_.next_offset();
     switch (found) {
       case StretchWalk::Found::blocks:
         break;
@@ -460,32 +488,86 @@ class FastEngine final : public FastDecoder {
   }
 
   // ---- events
-  /// Turns walked ids into events, taking the lanes once more to see which packet each belongs to. How many events.
+  /// Walked ids as they are, but for those that share a block with what is not among them. False: there is no such one next.
+  bool hand_out_ids(Ran& out) {
+    if (held_ || (inside_ != 0 && inside_ != index_of(ids_[written_]))) return false;
+    const size_t until = graph_->last_block(ids_[walked_ - 1]).end == BlockEnd::none ? walked_ - 1 : walked_;
+    if (written_ >= until) return false;
+    place_walked();
+    find_time();
+    out = {};
+    out.ids = std::span(ids_).first(until).subspan(written_);
+    out.graph = graph_.get();
+    out.first = written_;
+    out.times = walked_times_.times().subspan(time_);
+    written_ = until;
+    inside_ = 0;
+    return true;
+  }
+
+  /// Turns walked ids into events. How many events.
   size_t write_down(std::span<Event> out) {
-    size_t n = 0;
-    while (written_ < walked_ && n < out.size()) {
-      const BlockId id = ids_[written_];
-      if (inside_ == 0) {
-        inside_ = index_of(id);
-        next_ = replay_.next_offset(walk_);
-        place_between();
-      }
-      while (inside_ != 0 && n < out.size()) {
-        const CodeBlock& b = graph_->block(inside_);
-        inside_ = b.onward;
-        Event& e = out[n];
-        fill({b.ip, b.last_ip(), b.count}, b.end, e);
-        // What no branch ends goes on in the block that follows.
-        if (b.end != BlockEnd::none)
-          ++n;
-        else
-          held_ = e;
-      }
-      if (inside_ != 0) break;
-      if (const auto used = replay_.pass(walk_, id)) previous_ = *used;
-      ++written_;
+    place_walked();
+    walked_times_.find_offsets(walk_);
+    Event* e = out.data();
+    Event* const end = e + out.size();
+    while (written_ < walked_ && e != end) {
+      find_time();
+      const bool last = time_ + 1 == walked_times_.times().size();
+      e = write_down(walked_times_.times()[time_].time, last ? walked_ : walked_times_.times()[time_ + 1].first, e,
+                     end);
     }
-    return n;
+    return static_cast<size_t>(e - out.data());
+  }
+
+  /// Those before ids_[until], which share an interval. Behind the last event.
+  Event* write_down(const TscInterval& time, size_t until, Event* e, Event* const end) {
+    const uint32_t* const offsets = walked_times_.offsets().data();
+    const uint64_t base = walked_times_.base();
+    size_t i = written_;
+    uint32_t inside = inside_ != 0 ? inside_ : index_of(ids_[i]);
+    // Which superblock has how many blocks, no CPU can guess: only what is rare is a branch here.
+    while (i < until && e != end) {
+      const CodeBlock& b = graph_->block(inside);
+      e->kind = EventKind::block;
+      e->end = b.end;
+      e->cause = GapCause::none;
+      e->reserved = 0;
+      e->count = b.count;
+      e->ip = b.ip;
+      e->last_ip = b.last_ip();
+      e->to = 0;
+      e->offset = base + offsets[i];
+      e->time = time;
+      if (held_) [[unlikely]]
+        go_on_from(held_, *e);
+      // What no branch ends goes on in the block that follows.
+      if (b.end != BlockEnd::none) [[likely]]
+        ++e;
+      else
+        held_ = *e;
+      const bool through = b.onward == 0;
+      i += through;
+      const uint32_t next = index_of(ids_[i]);
+      inside = through ? next : b.onward;
+    }
+    // Where ids_[i] was not begun, it begins with its own first block.
+    written_ = i;
+    inside_ = inside;
+    return e;
+  }
+
+  /// Before the first of them is told, and not when they are passed over.
+  void place_walked() {
+    if (std::exchange(placed_, true)) return;
+    walked_times_.find(walk_, std::span(ids_).first(walked_), previous_, stretch(), times_);
+    time_ = 0;
+    between_previous_ = kNowhere;
+    previous_ = walked_times_.last_used();
+  }
+
+  void find_time() {
+    while (time_ + 1 < walked_times_.times().size() && walked_times_.times()[time_ + 1].first <= written_) ++time_;
   }
 
   void emit_block(uint32_t index) {
@@ -589,8 +671,10 @@ class FastEngine final : public FastDecoder {
   const bool all_walked_;
   std::shared_ptr<BlockGraph> graph_;
   StretchWalk walk_;
-  StretchWalk::Replay replay_;
-  std::array<BlockId, kBatch> ids_;
+  std::array<BlockId, kBatch + 1> ids_{};  // one more may be read
+  WalkedTimes walked_times_;               // of ids_, when they are placed_
+  bool placed_ = false;
+  size_t time_ = 0;                            // that of ids_[written_], or one before it
   std::vector<uint32_t> tail_;                 // blocks before a PSB or a FUP, or of a stretch's end
   size_t batch_ = kBatch;                      // ids to walk at once
   size_t walked_ = 0, written_ = 0;            // of ids_: how many there are, and how many became events

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "decode/fast/packet_order.h"
 #include "decode/fast/tnt_cursor.h"
 #include "decode/fast/walker.h"
 #include "decode/pt_trace.h"
@@ -104,6 +105,22 @@ class StretchWalk {
   };
   /// At the first superblock of the last next().
   Replay replay() const { return replay_at(first_bit_, first_tip_); }
+  /// Behind the last one.
+  uint64_t next_offset() const { return replay_at(walk_.bit, walk_.tip).next_offset(*this); }
+
+  /// The superblocks of the last next() used packets in the order in which they stand, each the one behind the use before it,
+  /// but for these, which used none. Then they need no Replay:
+  bool in_order() const {
+    // Where it is stuck, a bit may be used for a superblock that is not among them.
+    const bool goes_on = why_ == WalkStop::out_full || why_ == WalkStop::used_all || why_ == WalkStop::wants_tip;
+    return goes_on && !walk_.deferred;
+  }
+  std::span<const uint32_t> cuts() const { return walk_.cuts; }
+  /// As write_offsets(), of packets from base() on.
+  void write_offsets(std::span<uint32_t> out) const {
+    decode::write_offsets(lanes_, trace_.all(), first_bit_, first_tip_, out);
+  }
+  uint64_t base() const { return lanes_.base; }
 
  private:
   void start(const Stretch& stretch, BlockGraph& graph);

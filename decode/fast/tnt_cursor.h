@@ -9,6 +9,9 @@
 
 namespace hindcast::decode {
 
+/// Of a TNT packet of one byte: a stop bit above them, and bit 0 below.
+inline int bits_of_tnt(uint8_t packet) { return std::bit_width(packet) - 2; }
+
 /// Goes through the lane bit by bit. Good for as long as the lanes do not change; they and the trace they were lexed from are
 /// handed in anew each time.
 class TntCursor {
@@ -34,6 +37,11 @@ class TntCursor {
   void step(const Lanes& lanes, ByteSpan trace) {
     if (++bit_ == end_ && bit_ < lanes.bits) next_packet(lanes, trace);
   }
+  /// To the next packet's first bit.
+  void pass_packet(const Lanes& lanes, ByteSpan trace) {
+    bit_ = packet_end();
+    if (bit_ < lanes.bits) next_packet(lanes, trace);
+  }
 
  private:
   void next_packet(const Lanes& lanes, ByteSpan trace) {
@@ -56,7 +64,7 @@ class TntCursor {
   }
   void read_packet(ByteSpan trace) {
     offset_ = base_ + static_cast<uint64_t>(std::countr_zero(rest_));
-    end_ += std::bit_width(trace[offset_]) - 2;  // a stop bit above them, and bit 0 below
+    end_ += bits_of_tnt(trace[offset_]);
   }
 
   size_t at_ = 0;

@@ -26,6 +26,7 @@ struct Walker {
   std::span<const BlockId> targets;
   Walk& walk;
   ReturnStack& stack;
+  BlockId* const begin;
   BlockId* out;  // where the next one is written
   BlockId* const end;
 
@@ -50,7 +51,7 @@ struct Walker {
     BlockId* o = out;
     BlockId* const stop = end - Run::kMostIds;
     uint64_t runs = 0;
-    bool took_tip = walk.took_tip;
+    bool took_tip = walk.took_tip, deferred = walk.deferred;
     while (tip < tips && stop - o >= 0) {
       if (!stack.has_room(top, Run::kMostPushes)) top = stack.make_room(top);
       const uint32_t left = std::max(lanes.tip_bits[tip], bit) - bit;
@@ -78,12 +79,14 @@ struct Walker {
       top -= returns;
       tip += takes_tip;
       took_tip = takes_tip | (took_tip & (run.bits == 0));
+      deferred |= takes_tip & (run.bits != left);
     }
     if (runs != 0) memo.wrote(static_cast<uint64_t>(o - out), runs);
     walk.at = at;
     walk.bit = bit;
     walk.tip = tip;
     walk.took_tip = took_tip;
+    walk.deferred = deferred;
     stack.set_top(top);
     out = o;
   }
@@ -102,7 +105,7 @@ struct Walker {
     BlockId* o = out;
     // Until runs can be taken again.
     const ptrdiff_t patience = memo.resting() || tip >= tips ? end - o : ptrdiff_t{Run::kMostIds};
-    bool going = true, took_tip = walk.took_tip;
+    bool going = true, took_tip = walk.took_tip, deferred = walk.deferred;
     const auto enter = [&](uint32_t index) {
       std::memcpy(&calls[top + 1], push[index].data(), sizeof push[index]);
       top += calls_of(at);
@@ -145,6 +148,7 @@ struct Walker {
         *o++ = at;
         at = targets[tip++];
         took_tip = true;
+        deferred |= bit != limit;
       } else if (o == before || is_open(at)) {
         going = false;
       }
@@ -155,6 +159,7 @@ struct Walker {
     walk.bit = bit;
     walk.tip = tip;
     walk.took_tip = took_tip;
+    walk.deferred = deferred;
     stack.set_top(top);
     out = o;
     return going && o != end;
@@ -216,6 +221,7 @@ struct Walker {
     if (walk.free.is_circle(walk.at)) return false;
     const uint32_t index = index_of(walk.at);
     for (unsigned i = 0; i < calls_of(walk.at); ++i) stack.push(graph.push()[index][i]);
+    walk.cuts.push_back(static_cast<uint32_t>(out - begin));
     *out++ = walk.at;
     walk.at = graph.next()[index][1];
     return true;
@@ -226,9 +232,11 @@ struct Walker {
 
 WalkStop walk_blocks(BlockGraph& graph, RunMemo& memo, const Lanes& lanes, std::span<const BlockId> targets,
                      bool ret_compression, Walk& walk, ReturnStack& stack, std::span<BlockId> out, size_t& n) {
+  walk.deferred = false;
+  walk.cuts.clear();
   if (walk.used_all(lanes)) return WalkStop::used_all;
   memo.use(graph);
-  Walker w{graph, memo, lanes, targets, walk, stack, out.data() + n, out.data() + out.size()};
+  Walker w{graph, memo, lanes, targets, walk, stack, out.data(), out.data() + n, out.data() + out.size()};
   const WalkStop why = ret_compression ? w.go<true>() : w.go<false>();
   n = static_cast<size_t>(w.out - out.data());
   return why;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "decode/circle_guard.h"
 #include "decode/fast/lanes.h"
@@ -21,6 +22,9 @@ struct Walk {
   CircleGuard free;       // of cuts: they use nothing
   uint64_t used = 0;      // bits and TIPs, when the guard was asked last
   bool took_tip = false;  // when something was used last, it was a TIP
+  // Of the ids that walk_blocks() wrote last:
+  bool deferred = false;       // a TIP was used before bits that were sent before it
+  std::vector<uint32_t> cuts;  // which of them are cuts, and used nothing
 
   bool used_all(const Lanes& lanes) const { return bit == lanes.bits && tip == lanes.tips; }
 };

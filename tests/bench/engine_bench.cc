@@ -10,7 +10,8 @@
 //   blocks/X         the ordered sequence of blocks as ids, all code known
 //   blocks_cold/X    the same with nothing known: disassembly included; bytes_per_block: memory of the graphs
 //   count/X          instructions alone
-//   events/X         blocks with an interval of time each, through the FlowDecoder
+//   times/X          the ordered sequence of blocks as ids, with an interval of time for each: these are added up, as libipt's
+//   events/X         the same as events, through the FlowDecoder
 //   libipt/X         libipt's block decoder, all code known; libipt_cold/X, and libipt_time/X with a time per block
 // Every run must give the number of instructions that libipt gave.
 #include <benchmark/benchmark.h>
@@ -271,6 +272,47 @@ void add(const std::string& name, const Input& in) {
     Totals t;
     for (auto _ : state) t = count_all(in, graphs);
     report(state, in, t.instructions, t.blocks);
+  });
+  bench("times", [&in](benchmark::State& state) {
+    Selector selector(in);
+    BlockGraphs graphs;
+    EngineCounts counts;
+    const auto code = std::make_shared<IptCode>();
+    uint64_t instructions = 0;
+    std::vector<BlockId> ids;
+    const auto read = [&](const auto& told) {
+      const auto d = make_fast_decoder(in.trace, in.config, selector, code, graphs, counts);
+      for (Ran ran; (*d)->next(ran);) told(ran);
+    };
+    size_t most = 0;
+    read([&](const Ran& ran) {
+      for (const BlockId id : ran.ids) instructions += ran.graph->block(index_of(id)).through;
+      for (const Event& e : ran.events) instructions += e.kind == EventKind::block ? e.count : 0;
+      most += ran.ids.size() + ran.events.size();
+    });
+    ids.resize(most);
+    size_t n = 0, intervals = 0;
+    for (auto _ : state) {
+      n = intervals = 0;
+      uint64_t times = 0;
+      read([&](const Ran& ran) {
+        for (const TimeFrom& from : ran.times) times += from.time.earliest.value() + from.time.latest.value();
+        intervals += ran.times.size();
+        std::copy(ran.ids.begin(), ran.ids.end(), ids.begin() + static_cast<ptrdiff_t>(n));
+        n += ran.ids.size();
+        for (const Event& e : ran.events) {
+          if (e.kind != EventKind::block) continue;
+          times += e.time.earliest.value() + e.time.latest.value();
+          ++intervals;
+          ids[n++] = kNoBlock;
+        }
+      });
+      benchmark::DoNotOptimize(ids.data());
+      benchmark::DoNotOptimize(times);
+    }
+    if (counts.libipt != 0) state.SkipWithError("not all of it by the fast engine");
+    report(state, in, instructions, n);
+    state.counters["intervals"] = static_cast<double>(intervals);
   });
   bench("events", [&in](benchmark::State& state) {
     Selector selector(in);

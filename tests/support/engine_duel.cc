@@ -5,6 +5,7 @@
 
 #include "decode/stretch_events.h"
 #include "tests/support/packet_mutation.h"
+#include "tests/support/ran_events.h"
 #include "tests/support/tiny_host.h"
 
 namespace hindcast::test {
@@ -77,11 +78,34 @@ struct Scanned {
         selector(d) {}
 
   std::unique_ptr<FlowCursor> cursor(const Duel& d, Engine engine, DuelWorld& world, std::string& malformed) {
-    auto fast = [&]() -> std::unique_ptr<FlowDecoder> {
-      return make_fast_decoder(trace, d.config, selector, world.code, world.graphs, world.counts).value();
-    };
     auto libipt = [&] { return make_libipt_decoder(trace, d.config, selector, world.code).value(); };
-    return std::make_unique<Cursor>(trace, engine == Engine::fast ? fast() : libipt(), malformed);
+    return std::make_unique<Cursor>(
+        trace, engine == Engine::fast ? fast(d, world, world.counts) : std::unique_ptr<FlowDecoder>(libipt()),
+        malformed);
+  }
+
+  std::unique_ptr<FastDecoder> fast(const Duel& d, DuelWorld& world, EngineCounts& counts) {
+    return make_fast_decoder(trace, d.config, selector, world.code, world.graphs, counts).value();
+  }
+
+  /// Whether what the fast engine tells in few words is the same as its events. Empty, or what is not.
+  std::string check_ran(const Duel& d, DuelWorld& world) {
+    EngineCounts ignored;
+    const std::vector<Event> ran = events_of_ran(*fast(d, world, ignored));
+    std::vector<Event> events(ran.size() + 1);
+    size_t n = 0;
+    const auto decoder = fast(d, world, ignored);
+    while (const size_t more = decoder->next(std::span(events).subspan(n))) n += more;
+    events.resize(n);
+    const auto at = first_difference(ran, events);
+    if (!at) return {};
+    const auto text = [&](const std::vector<Event>& all) {
+      if (*at >= all.size()) return std::string("nothing");
+      const TscInterval& time = all[*at].time;
+      return text_of(all[*at]) + " in [" + std::to_string(time.earliest.value()) + ", " +
+             std::to_string(time.latest.value()) + "]";
+    };
+    return "event " + std::to_string(*at) + " is " + text(events) + ", in few words " + text(ran);
   }
 };
 
@@ -106,6 +130,7 @@ DuelResult fight(const Duel& duel, DuelWorld& world, const std::function<void(co
   std::string of_fast, of_libipt;
   r.compared = compare_flows(s.cursor(duel, Engine::fast, world, of_fast),
                              s.cursor(duel, Engine::libipt, world, of_libipt), told);
+  if (of_fast.empty()) of_fast = s.check_ran(duel, world);
   if (!of_fast.empty()) r.malformed = "fast: " + of_fast;
   if (!of_libipt.empty()) r.malformed += " libipt: " + of_libipt;
   return r;
