@@ -156,6 +156,7 @@ struct FlowTotals {
   uint64_t stretches = 0;  // of the stream
   uint64_t skipped = 0;   // of these, those that only libipt decodes, or whose code or thread nobody knows: not counted
   uint64_t given_up = 0;  // and those counted in part: trace and code do not fit
+  uint64_t intervals = 0;  // of time, one behind the other, each different from the one before; 0: not asked for
 };
 
 /// One thread of the caller at a time, cursors included; cursors must not outlive the HostTrace.
@@ -195,6 +196,9 @@ class HostTrace {
 
   /// The fast engine over a whole stream, without events and times: the least that a decode can cost. Errors: not_found.
   Result<FlowTotals> count(uint32_t stream) const;
+  /// The same of all stretches, resuming behind damage, and finding an interval of time for every block: nothing is skipped or
+  /// given up. Errors: as count(), and unsupported when libipt rejects the configuration.
+  Result<FlowTotals> count_timed(uint32_t stream) const;
 
   /// The code that an event ran in; nullptr when its thread is unknown. For block_instructions() and
   /// disassembly.

@@ -32,16 +32,19 @@ Result<BenchReport::Way> measure(const Pass& pass, Seconds budget) {
   return way;
 }
 
-Result<BenchReport::Work> count_all(const OpenSnapshot& snapshot, decode::FlowTotals& totals) {
+using Count = Result<decode::FlowTotals> (decode::HostTrace::*)(uint32_t stream) const;
+
+Result<BenchReport::Work> count_all(const OpenSnapshot& snapshot, Count one, decode::FlowTotals& totals) {
   BenchReport::Work work;
   totals = {};
   for (const decode::CpuCoverage& c : snapshot.trace->cpus()) {
-    HC_TRY(const decode::FlowTotals t, snapshot.trace->count(c.stream));
+    HC_TRY(const decode::FlowTotals t, ((*snapshot.trace).*one)(c.stream));
     work.instructions += t.instructions;
     work.branches += t.branches;
     totals.stretches += t.stretches;
     totals.skipped += t.skipped;
     totals.given_up += t.given_up;
+    totals.intervals += t.intervals;
   }
   return work;
 }
@@ -71,10 +74,10 @@ Result<BenchReport> bench_snapshot(OpenSnapshot& snapshot, Seconds budget, const
   BenchReport r;
   for (const decode::CpuCoverage& c : snapshot.trace->cpus()) r.bytes += c.bytes;
   const auto done = [&](uint64_t ways) {
-    if (progress) progress(ways, 4);
+    if (progress) progress(ways, 5);
   };
   decode::FlowTotals totals;
-  const Pass count = [&] { return count_all(snapshot, totals); };
+  const Pass count = [&] { return count_all(snapshot, &decode::HostTrace::count, totals); };
   done(0);
   HC_TRY(r.cold, measure(count, Seconds(0)));
   r.stretches = totals.stretches;
@@ -83,8 +86,11 @@ Result<BenchReport> bench_snapshot(OpenSnapshot& snapshot, Seconds budget, const
   done(1);
   HC_TRY(r.flow, measure(count, budget));
   done(2);
-  HC_TRY(r.events, measure([&] { return decode_all(snapshot, Engine::fast); }, budget));
+  HC_TRY(r.times, measure([&] { return count_all(snapshot, &decode::HostTrace::count_timed, totals); }, budget));
+  r.intervals = totals.intervals;
   done(3);
+  HC_TRY(r.events, measure([&] { return decode_all(snapshot, Engine::fast); }, budget));
+  done(4);
   HC_TRY(r.libipt, measure([&] { return decode_all(snapshot, Engine::libipt); }, budget));
   return r;
 }

@@ -292,8 +292,10 @@ struct BenchReport {
   };
   uint64_t bytes = 0;                                 // of PT
   uint64_t stretches = 0, skipped = 0, given_up = 0;  // as decode::FlowTotals
+  uint64_t intervals = 0;                             // the same
   Way cold;    // control flow alone, by the fast engine, which knows none of the code yet
   Way flow;    // the same when it knows the code
+  Way times;   // and with an interval of time for each block
   Way events;  // each block with its thread and time, by the fast engine
   Way libipt;  // the same by the libipt engine, code known
 };

@@ -83,13 +83,14 @@ TEST_F(CliAnswers, BenchMeasuresEachWayAndCountsTheSame) {
   const Ran ran = hindcast({"bench", file_, "--seconds", "0", "--json"});
   ASSERT_EQ(ran.code, 0) << ran.err;
   const auto rows = ran.objects();
-  ASSERT_EQ(rows.size(), 5u);
-  for (size_t i = 0; i < 4; ++i) {
+  ASSERT_EQ(rows.size(), 6u);
+  for (size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(rows[i]["instructions"], rows[0]["instructions"]) << rows[i];
     EXPECT_GT(rows[i]["branches"].get<uint64_t>(), 0u) << rows[i];
   }
-  EXPECT_EQ(rows[4]["type"], "summary");
-  EXPECT_EQ(rows[4]["skipped"], 0);
+  EXPECT_EQ(rows[5]["type"], "summary");
+  EXPECT_EQ(rows[5]["skipped"], 0);
+  EXPECT_GT(rows[5]["intervals"], 0);
   EXPECT_THAT(hindcast({"bench", file_, "--seconds", "0"}).out, HasSubstr("times as fast as the libipt engine"));
   EXPECT_EQ(hindcast({"bench", file_, "--seconds", "-1"}).code, 2);
   EXPECT_EQ(hindcast({"bench", file_, "--snapshot", "9"}).code, 1);

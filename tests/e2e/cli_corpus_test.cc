@@ -68,6 +68,7 @@ TEST_F(CliCorpus, BenchCountsTheSameInEveryWay) {
       EXPECT_GT(way["seconds"].get<double>(), 0) << name;
     }
     EXPECT_EQ(instructions["flow_cold"], instructions["flow"]) << name;
+    EXPECT_EQ(instructions["times"], instructions["events"]) << name;
     EXPECT_GT(instructions["events_libipt"], 0u) << name;
     const auto summary = of_type(ran, "summary").at(0);
     if (summary["skipped"] == 0 && summary["given_up"] == 0)

@@ -71,6 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   bool damaged = false;
   const uint64_t most = check(**earliest, bytes, &damaged);
   if (check(**psb, bytes) > most) abort();
+  if (const auto timed = (*host)->count_timed(id); timed.ok() && timed->instructions != most) abort();
   for (const Resync resync : {Resync::earliest, Resync::psb}) {
     const auto compared = compare_engines(**host, id, resync);
     if (!compared.ok() || compared->different != 0) {

@@ -41,6 +41,7 @@ int bench(const Request& request, double seconds) {
 
   const Row rows[] = {{"flow_cold", "control flow, code not known yet", report->cold},
                       {"flow", "control flow, code known", report->flow},
+                      {"times", "the same, each block with its time", report->times},
                       {"events", "blocks with thread and time", report->events},
                       {"events_libipt", "the same by --engine libipt", report->libipt}};
   const double ratio = report->events.seconds > 0 ? report->libipt.seconds / report->events.seconds : 0;
@@ -57,6 +58,7 @@ int bench(const Request& request, double seconds) {
                     {"stretches", report->stretches},
                     {"skipped", report->skipped},
                     {"given_up", report->given_up},
+                    {"intervals", report->intervals},
                     {"events_ratio_to_libipt", ratio}});
   } else {
     out.line(std::to_string(report->bytes) + " bytes of PT, one core, the median of several passes");
@@ -89,8 +91,9 @@ void add_bench(CLI::App& app, Request& request, Command& chosen) {
       ->option_text("S");
   add_answer_flags(*sub, request);
   sub->footer(
-      "Decodes all PT streams of a snapshot: control flow alone (what an index needs), then every block with its\n"
-      "thread and time, by our own engine and by libipt's, in the same process on one core.\n"
+      "Decodes all PT streams of a snapshot: control flow alone (what an index needs), the same with an interval of\n"
+      "time for each block, then every block with its thread and time, by our own engine and by libipt's, in the\n"
+      "same process on one core.\n"
       "\n"
       "Examples:\n"
       "  hindcast bench hindcast.hcb\n"
