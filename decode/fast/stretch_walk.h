@@ -118,7 +118,7 @@ class StretchWalk {
   std::span<const uint32_t> cuts() const { return walk_.cuts; }
   /// As write_offsets(), of packets from base() on.
   void write_offsets(std::span<uint32_t> out) const {
-    decode::write_offsets(lanes_, trace_.all(), first_bit_, first_tip_, out);
+    decode::write_offsets(lanes_, bytes_.all(), first_bit_, first_tip_, out);
   }
   uint64_t base() const { return lanes_.base; }
 

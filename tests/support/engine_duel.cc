@@ -88,10 +88,12 @@ struct Scanned {
     return make_fast_decoder(trace, d.config, selector, world.code, world.graphs, counts).value();
   }
 
-  /// Whether what the fast engine tells in few words is the same as its events. Empty, or what is not.
+  /// Whether what the fast engine tells in few words is the same as its events. Empty, or what is not. Not of streams that
+  /// libipt has a part in: whether it tells the block in front of an error depends on how often it has seen its code.
   std::string check_ran(const Duel& d, DuelWorld& world) {
     EngineCounts ignored;
     const std::vector<Event> ran = events_of_ran(*fast(d, world, ignored));
+    if (ignored.libipt != 0) return {};
     std::vector<Event> events(ran.size() + 1);
     size_t n = 0;
     const auto decoder = fast(d, world, ignored);

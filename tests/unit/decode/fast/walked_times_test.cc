@@ -2,8 +2,8 @@
 // next, whatever lies there.
 #include <gtest/gtest.h>
 
-#include "decode/code_image.h"
 #include "decode/fast/walked_times.h"
+#include "tests/support/code_at.h"
 #include "tests/support/packet_mutation.h"
 #include "tests/support/random_program.h"
 #include "tests/support/tiny_program.h"
@@ -31,10 +31,13 @@ class Check {
       if (n != 0) batch(st, std::span(ids).first(n), previous);
       std::vector<uint32_t> tail;
       std::optional<BlockPart> part;
-      FupEvent event;
+      PacketEvent event;
       if (found == StretchWalk::Found::blocks) continue;
-      if (found == StretchWalk::Found::psb && walk_.cross_psb(tail, part)) continue;
-      if (found != StretchWalk::Found::fup_event || !walk_.cross_fup_event(event, tail, part)) return;
+      if (found == StretchWalk::Found::psb && walk_.cross_psb(tail, part)) {
+        previous = walk_.last_psb();
+        continue;
+      }
+      if (found != StretchWalk::Found::event || !walk_.cross_event(event, tail, part)) return;
       previous = event.last;
     }
   }
@@ -87,8 +90,7 @@ TEST_P(WalkedTimesTest, EveryOneAsTheRuleSays) {
   for (unsigned seed = 1; seed <= 400; ++seed) {
     test::Random random(seed);
     const test::RandomProgram p(random, 2 + seed % 60, kBase, false);
-    BlockGraph graph(std::make_shared<SectionImage>(std::vector<CodeSection>{{Ip(kBase), {nullptr, p.code}, 1, 0}}),
-                     64);
+    BlockGraph graph(test::code_at(kBase, p.code), 64);
     RunMemo memo;
     std::vector<uint64_t> ips;
     for (const auto& unit : p.units) ips.push_back(unit.ip);
