@@ -356,8 +356,8 @@ class Scanner {
   uint64_t async_ip_ = 0;
   bool next_fup_is_bound_ = false;  // to the PTW, EXSTOP, MWAIT, BEP, TRIG or MODE.TSX before it,
   Kind bound_to_ = Kind::pad;       // the last of them
-  bool aborts_ =
-      false;  // and to an asynchronous event too; that of a transaction's begin or commit only gives the place
+  // And to an asynchronous event too; that of a transaction's begin or commit only gives the place.
+  bool aborts_ = false;
   bool branch_follows_ = false;  // a MODE.Exec has told the mode where it leads; async_ says whether it is an event's
   bool pip_of_branch_ = false, vmcs_of_branch_ = false;  // such a packet came with it
   bool in_block_ = false;                                // between a BBP and its BEP

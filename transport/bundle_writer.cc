@@ -19,10 +19,10 @@ namespace {
 
 using bundle::ChunkType;
 
-// Large enough for zstd to find its matches, small enough that a random read costs about a millisecond.
-constexpr size_t kChunkBytes = size_t{1} << 20;
-/// Of an image a decoder reads here and there: what it unpacks to see one instruction.
+// A decoder reads here and there: a chunk is what it unpacks to see one instruction or one packet. Larger ones pack hardly
+// better: 1 MiB saves 3.5 % of code, and 0.5 % of PT.
 constexpr size_t kImageChunkBytes = size_t{64} << 10;
+constexpr size_t kChunkBytes = size_t{256} << 10;
 static_assert(kChunkBytes <= bundle::kMaxChunkRawBytes);
 
 // The disk gets its work while the rest is compressed, so that the fsync at the end has little left to wait for.

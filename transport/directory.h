@@ -10,8 +10,8 @@
 
 namespace hindcast::transport {
 
-/// Directories of more chunks are not shipped: 128 Ki chunks of 1 MiB are 128 GiB.
-inline constexpr uint32_t kMaxShippedChunks = uint32_t{128} << 10;
+/// Directories of more chunks are not shipped: 512 Ki chunks of 256 KiB are 128 GiB, and their directory 28 MiB.
+inline constexpr uint32_t kMaxShippedChunks = uint32_t{512} << 10;
 
 struct Directory {
   bundle::FileHeader header{};
