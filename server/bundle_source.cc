@@ -75,8 +75,10 @@ std::vector<transport::BundleReader::Damage> BundleSource::damage() const {
       const auto same = [&](const auto& d) {
         return d.stream == stream && d.image == image && d.offset == loss.offset;
       };
-      if (std::none_of(all.begin(), all.end(), same))
-        all.push_back({name + ": " + loss.why, stream, loss.offset, loss.bytes, snapshot_, image});
+      if (std::any_of(all.begin(), all.end(), same)) continue;
+      const std::string where =
+          name + ": bytes " + std::to_string(loss.offset) + " to " + std::to_string(loss.offset + loss.bytes) + ": ";
+      all.push_back({where + loss.why, stream, loss.offset, loss.bytes, snapshot_, image});
     }
   };
   for (const auto& [id, parts] : parts_) add("stream " + std::to_string(id), id, 0, parts);

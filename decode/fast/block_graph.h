@@ -117,7 +117,7 @@ class BlockGraph {
   std::optional<Found> first_that_sends(uint32_t index, InsnSends packet) const;
 
   size_t size() const { return blocks_.size(); }
-  /// Bytes that it takes beside the code: 64 a block at most, and 64 KiB.
+  /// Bytes that it takes beside the code: 64 a block at most, and 28 KiB.
   size_t memory() const;
   bool full() const { return blocks_.size() >= kMostBlocks; }
   const std::shared_ptr<const CodeImage>& code() const { return code_; }

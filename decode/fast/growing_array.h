@@ -10,8 +10,8 @@
 
 namespace hindcast::decode {
 
-/// Grows by a sixteenth, or 16 KiB: std::vector doubles, and has two copies while it does. The kernel moves the pages, so growing
-/// copies nothing. What is new is zero bytes. Errors: std::bad_alloc.
+/// std::vector doubles, and has two copies while it does. This one doubles its addresses, of which no more become memory than are
+/// written to, and the kernel moves the pages when it must: growing copies nothing. Errors: std::bad_alloc.
 template <class T>
 class GrowingArray {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
@@ -31,17 +31,20 @@ class GrowingArray {
   T& operator[](size_t i) { return data_[i]; }
   const T& operator[](size_t i) const { return data_[i]; }
   /// What it takes, in bytes.
-  size_t memory() const { return bytes_; }
+  size_t memory() const { return (size_ * sizeof(T) + kPage - 1) / kPage * kPage; }
 
   void push_back(const T& value) {
-    if ((size_ + 1) * sizeof(T) > bytes_) grow();
+    if ((size_ + 1) * sizeof(T) > bytes_) [[unlikely]]
+      grow();
     data_[size_++] = value;
   }
 
  private:
+  static constexpr size_t kPage = 4096;  // the smallest that x86-64 has
+  static constexpr size_t kFirst = size_t{256} << 10;
+
   void grow() {
-    constexpr size_t kStep = size_t{16} << 10;  // whole pages
-    const size_t bytes = bytes_ + std::max(kStep, bytes_ / 16 / kStep * kStep);
+    const size_t bytes = std::max(kFirst, bytes_ * 2);
     void* const at = data_ ? ::mremap(data_, bytes_, bytes, MREMAP_MAYMOVE)
                            : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) throw std::bad_alloc();
