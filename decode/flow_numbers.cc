@@ -7,19 +7,17 @@
 namespace hindcast::decode {
 namespace {
 
-/// Whose code a stream's stretches ran, for several threads.
-class SharedImages final : public ImageSelector {
+/// For several threads.
+class SharedImages final : public StreamImages {
  public:
-  SharedImages(HostTrace::Impl& host, const PtStream& stream) : host_(host), stream_(stream) {}
+  using StreamImages::StreamImages;
 
-  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
+  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) override {
     const std::lock_guard lock(mutex_);
-    return host_.image_of(stream_, stream_.inside(offset));
+    return StreamImages::image_at(offset, ip);
   }
 
  private:
-  HostTrace::Impl& host_;
-  const PtStream& stream_;
   std::mutex mutex_;
 };
 

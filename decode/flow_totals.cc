@@ -21,18 +21,6 @@ struct Totals {
   void stuck() { ++t.given_up; }
 };
 
-class Images final : public ImageSelector {
- public:
-  Images(HostTrace::Impl& host, const PtStream& stream) : host_(host), stream_(stream) {}
-  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
-    return host_.image_of(stream_, stream_.inside(offset));
-  }
-
- private:
-  HostTrace::Impl& host_;
-  const PtStream& stream_;
-};
-
 Error no_stream(uint32_t id) {
   return {
       Errc::not_found, "no PT stream " + std::to_string(id) + " in this snapshot", {}, "list them:  hindcast ls FILE"};
@@ -47,7 +35,7 @@ bool uses_trace(BlockEnd end) {
 Result<FlowTotals> HostTrace::count_timed(uint32_t stream) const {
   const PtStream* s = impl_->find_stream(stream);
   if (!s) return no_stream(stream);
-  Images images(*impl_, *s);
+  StreamImages images(*impl_, *s);
   HC_TRY(const auto decoder, make_fast_decoder(s->trace, impl_->decode_config(Resync::earliest), images, impl_->code,
                                                impl_->graphs, impl_->engine_counts));
   FlowTotals t;

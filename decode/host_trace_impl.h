@@ -67,6 +67,19 @@ struct HostTrace::Impl {
   bool scan(PtStream& stream, const PtTimeConfig& time);
 };
 
+/// Whose code the stretches of a stream ran. Borrows both. One thread at a time.
+class StreamImages : public ImageSelector {
+ public:
+  StreamImages(HostTrace::Impl& host, const PtStream& stream) : host_(host), stream_(stream) {}
+  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip) override {
+    return host_.image_of(stream_, stream_.inside(offset));
+  }
+
+ private:
+  HostTrace::Impl& host_;
+  const PtStream& stream_;
+};
+
 /// The cursors of flow_cursor.cc.
 std::unique_ptr<SeekableFlow> open_stream_flow(HostTrace::Impl& host, const PtStream& stream,
                                                const FlowOptions& options);

@@ -10,14 +10,14 @@ StreamReader::StreamReader(HostTrace::Impl& host, const PtStream& stream, const 
     : host_(host), stream_(stream) {
   const DecodeConfig config = host.decode_config(options.resync);
   if (options.engine == Engine::libipt) {
-    auto decoder = make_libipt_decoder(stream.trace, config, *this, host.code);
+    auto decoder = make_libipt_decoder(stream.trace, config, images_, host.code);
     if (!decoder.ok())
       error_ = decoder.error();
     else
       decoder_ = std::move(decoder).value();
     return;
   }
-  auto decoder = make_fast_decoder(stream.trace, config, *this, host.code, host.graphs, host.engine_counts);
+  auto decoder = make_fast_decoder(stream.trace, config, images_, host.code, host.graphs, host.engine_counts);
   if (!decoder.ok()) {
     error_ = decoder.error();
     return;
@@ -77,10 +77,6 @@ uint64_t StreamReader::skip(uint64_t most, uint64_t before) {
   skipped.first = stream_.trace.map.stretches.size();  // none is asked for
   fast_->skip(most, before, skipped);
   return skipped.instructions;
-}
-
-std::shared_ptr<const CodeImage> StreamReader::image_at(uint64_t offset, Ip) {
-  return host_.image_of(stream_, stream_.inside(offset));
 }
 
 void StreamReader::find_stretch(const Event& e) {

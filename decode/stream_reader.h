@@ -10,7 +10,7 @@
 namespace hindcast::decode {
 
 /// Borrows the host and the stream. One thread of the caller.
-class StreamReader final : ImageSelector {
+class StreamReader {
  public:
   StreamReader(HostTrace::Impl& host, const PtStream& stream, const FlowOptions& options);
 
@@ -44,12 +44,12 @@ class StreamReader final : ImageSelector {
   uint64_t skip(uint64_t most, uint64_t before);
 
  private:
-  std::shared_ptr<const CodeImage> image_at(uint64_t offset, Ip ip) override;
   void fetch();
   void find_stretch(const Event& e);
 
   HostTrace::Impl& host_;
   const PtStream& stream_;
+  StreamImages images_{host_, stream_};
   std::unique_ptr<FlowDecoder> decoder_;
   FastDecoder* fast_ = nullptr;  // decoder_, when it is one
   std::optional<Error> error_;

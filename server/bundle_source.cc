@@ -40,10 +40,19 @@ Result<std::shared_ptr<StreamBytes>> BundleSource::stream_in_parts(uint32_t id) 
   // What is known to be damaged is found out about at once, and whole.
   const auto is_its = [&](const auto& d) { return d.snapshot == snapshot_ && d.stream == id; };
   if (std::any_of(reader_.damage().begin(), reader_.damage().end(), is_its)) return ByteSource::stream_in_parts(id);
-  std::shared_ptr<transport::StreamParts> parts = parts_[id].lock();
+  return in_parts(id, parts_, &transport::BundleReader::stream_in_parts);
+}
+
+Result<std::shared_ptr<StreamBytes>> BundleSource::image_in_parts(uint32_t id) {
+  return in_parts(id, image_parts_, &transport::BundleReader::image_in_parts);
+}
+
+/// Opened once for all who have it at the same time.
+Result<std::shared_ptr<StreamBytes>> BundleSource::in_parts(uint32_t id, PartsById& all, OpenParts open) {
+  std::shared_ptr<transport::StreamParts> parts = all[id].lock();
   if (!parts) {
-    HC_TRY(parts, reader_.stream_in_parts(snapshot_, id));
-    parts_[id] = parts;
+    HC_TRY(parts, (reader_.*open)(snapshot_, id));
+    all[id] = parts;
   }
   return std::shared_ptr<StreamBytes>(std::move(parts));
 }
@@ -84,15 +93,6 @@ std::vector<transport::BundleReader::Damage> BundleSource::damage() const {
   for (const auto& [id, parts] : parts_) add("stream " + std::to_string(id), id, 0, parts);
   for (const auto& [id, parts] : image_parts_) add("image " + std::to_string(id), 0, id, parts);
   return all;
-}
-
-Result<std::shared_ptr<StreamBytes>> BundleSource::image_in_parts(uint32_t id) {
-  std::shared_ptr<transport::StreamParts> parts = image_parts_[id].lock();
-  if (!parts) {
-    HC_TRY(parts, reader_.image_in_parts(snapshot_, id));
-    image_parts_[id] = parts;
-  }
-  return std::shared_ptr<StreamBytes>(std::move(parts));
 }
 
 Result<SharedBytes> BundleSource::image(uint32_t id) {

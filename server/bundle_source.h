@@ -37,10 +37,14 @@ class BundleSource : public ByteSource {
 
  private:
   using Bytes = std::vector<uint8_t>;
+  using PartsById = std::map<uint32_t, std::weak_ptr<transport::StreamParts>>;
   struct Stream {
     Bytes bytes;
     std::vector<uint64_t> holes;
   };
+  using OpenParts = Result<std::shared_ptr<transport::StreamParts>> (transport::BundleReader::*)(size_t,
+                                                                                                 uint32_t) const;
+  Result<std::shared_ptr<StreamBytes>> in_parts(uint32_t id, PartsById& all, OpenParts open);
   std::optional<std::string> scan_key(uint32_t id) const;
   void note(const transport::BundleReader::Damage& damage);
   Result<Stream> read_damaged(uint32_t id, const Error& why);
@@ -48,7 +52,7 @@ class BundleSource : public ByteSource {
   const transport::BundleReader& reader_;
   size_t snapshot_;
   const ScanStore* const scans_;
-  std::map<uint32_t, std::weak_ptr<transport::StreamParts>> parts_, image_parts_;
+  PartsById parts_, image_parts_;
   std::map<uint32_t, std::weak_ptr<const Stream>> streams_;
   std::vector<transport::BundleReader::Damage> damage_;
 };

@@ -90,6 +90,11 @@ ChunkDecoder::~ChunkDecoder() { ZSTD_freeDCtx(impl_->context); }
 Result<void> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan stored, std::span<uint8_t> raw) {
   HC_CHECK(raw.size() == header.raw_bytes);
   HC_TRY_VOID(check_claims(header, stored));
+  return unpack(header, stored, raw);
+}
+
+/// Behind check_claims().
+Result<void> ChunkDecoder::unpack(const bundle::ChunkHeader& header, ByteSpan stored, std::span<uint8_t> raw) {
   if (header.flags & bundle::kZstd) {
     const size_t n = ZSTD_decompressDCtx(impl_->context, raw.data(), raw.size(), stored.data(), stored.size());
     if (ZSTD_isError(n) || n != raw.size()) return damaged("a compressed chunk cannot be decompressed");
@@ -103,7 +108,7 @@ Result<void> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan st
 Result<std::vector<uint8_t>> ChunkDecoder::decode(const bundle::ChunkHeader& header, ByteSpan stored) {
   HC_TRY_VOID(check_claims(header, stored));
   std::vector<uint8_t> raw(header.raw_bytes);
-  HC_TRY_VOID(decode(header, stored, raw));
+  HC_TRY_VOID(unpack(header, stored, raw));
   return raw;
 }
 

@@ -53,6 +53,8 @@ class ChunkDecoder {
   Result<std::vector<uint8_t>> decode(const bundle::ChunkHeader& header, ByteSpan stored);
 
  private:
+  Result<void> unpack(const bundle::ChunkHeader& header, ByteSpan stored, std::span<uint8_t> raw);
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -75,7 +75,8 @@ struct CodeBlock {
 static_assert(sizeof(CodeBlock) == 32);
 
 /// Grows as it is asked; what it knows stays true. One thread at a time. Memory: kMostBlocks, and what one look-up adds, of 64
-/// bytes at most each, and 6 more while the table grows; full() says that they are there, and whoever holds ids throws all of them away with the graph.
+/// bytes at most each, and 6 more while the table grows; full() says that they are there, and whoever holds ids throws all of
+/// them away with the graph.
 class BlockGraph {
  public:
   using Pair = std::array<BlockId, 2>;

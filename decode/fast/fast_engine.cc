@@ -270,10 +270,7 @@ class FastEngine final : public FastDecoder {
 
   // ---- walking
   void walk() {
-    if (graph_->full()) {
-      const auto full = std::exchange(graph_, graphs_.of(graph_->code(), graph_->bits()));
-      walk_.move_to(*graph_);
-    }
+    if (graph_->full()) change_graph(graph_->bits());
     written_ = walked_ = inside_ = 0;
     placed_ = false;
     stopped_ = walk_.next(std::span(ids_).first(batch_), walked_);
@@ -338,7 +335,10 @@ class FastEngine final : public FastDecoder {
   }
 
   void change_mode(int bits) {
-    if (bits == 0 || bits == graph_->bits()) return;
+    if (bits != 0 && bits != graph_->bits()) change_graph(bits);
+  }
+  /// The walk stands in the old one until it has moved.
+  void change_graph(int bits) {
     const auto left = std::exchange(graph_, graphs_.of(graph_->code(), bits));
     walk_.move_to(*graph_);
   }

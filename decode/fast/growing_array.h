@@ -10,8 +10,8 @@
 
 namespace hindcast::decode {
 
-/// std::vector doubles, and has two copies while it does. This one doubles its addresses, of which no more become memory than are
-/// written to, and the kernel moves the pages when it must: growing copies nothing. Errors: std::bad_alloc.
+/// std::vector doubles, and has two copies while it does. This one doubles its addresses, of which no more become memory than
+/// are written to, and the kernel moves the pages when it must: growing copies nothing. Errors: std::bad_alloc.
 template <class T>
 class GrowingArray {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);

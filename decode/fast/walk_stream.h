@@ -38,13 +38,14 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       if (graph) walk.stack().leave(*graph);
       graph = graphs.of(code, st.bits);
     }
+    const auto change_graph = [&](int bits) {
+      const auto left = std::exchange(graph, graphs.of(code, bits));
+      walk.move_to(*graph);
+    };
     bool going = walk.begin(st, *graph);
     if (!going) sink.stuck();
     while (going) {
-      if (graph->full()) {
-        const auto full = std::exchange(graph, graphs.of(code, graph->bits()));
-        walk.move_to(*graph);
-      }
+      if (graph->full()) change_graph(graph->bits());
       size_t n = 0;
       const auto found = walk.next(sink.room(), n);
       sink.wrote(*graph, n);
@@ -58,10 +59,7 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
                                                              : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
-      if (event.bits != 0 && event.bits != graph->bits()) {
-        const auto left = std::exchange(graph, graphs.of(code, event.bits));
-        walk.move_to(*graph);
-      }
+      if (event.bits != 0 && event.bits != graph->bits()) change_graph(event.bits);
       if (walk.last_psb() != 0) sync = walk.last_psb();
       going = fits && found != StretchWalk::Found::end;
       if (fits) continue;
