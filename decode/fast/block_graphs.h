@@ -11,6 +11,9 @@ namespace hindcast::decode {
 /// Shared by all decoders of a HostTrace, which then share what they learned. One thread at a time.
 class BlockGraphs {
  public:
+  /// rest: as RunMemo's.
+  explicit BlockGraphs(uint64_t rest = RunMemo::kFirstRest) : memo_(rest) {}
+
   /// The graph for this code, new when it is not known or has become full. What was returned stays valid while it is held.
   std::shared_ptr<BlockGraph> of(const std::shared_ptr<const CodeImage>& code, int bits) {
     for (auto it = recent_.begin(); it != recent_.end(); ++it) {

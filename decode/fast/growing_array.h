@@ -33,6 +33,12 @@ class GrowingArray {
   /// What it takes, in bytes.
   size_t memory() const { return (size_ * sizeof(T) + kPage - 1) / kPage * kPage; }
 
+  /// So many whose bytes are all zero; when it is empty.
+  void make_zeros(size_t n) {
+    while (n * sizeof(T) > bytes_) grow();
+    size_ = n;
+  }
+
   void push_back(const T& value) {
     if ((size_ + 1) * sizeof(T) > bytes_) [[unlikely]]
       grow();

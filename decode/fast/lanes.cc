@@ -10,8 +10,9 @@
 namespace hindcast::decode {
 namespace {
 
-/// Bytes lexed in one go: what comes out of them stays in the second-level cache.
-constexpr uint64_t kPiece = uint64_t{32} << 10;
+/// Bytes lexed in one go: what comes out of them stays in the second-level cache. Who wants to know little does not wait for
+/// all of that, nor for the memory.
+constexpr uint64_t kFirstPiece = uint64_t{4} << 10, kPiece = uint64_t{32} << 10;
 /// The most bits and TIPs that one byte of packets can give: a TNT of one byte has six, a TIP at least one byte.
 constexpr uint64_t kBitsPerByte = 6;
 
@@ -87,7 +88,12 @@ void clear(Lanes& lanes) {
 }  // namespace
 
 LaneLexer::LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip, Way way)
-    : trace_(trace), lexes_lines_(way == Way::fastest && can_lex_lines()), at_(from), end_(end), most_(kMostInLines) {
+    : trace_(trace),
+      lexes_lines_(way == Way::fastest && can_lex_lines()),
+      at_(from),
+      end_(end),
+      piece_(kFirstPiece),
+      most_(kMostInLines) {
   last_ip_.expand(IpBytes::full, ip);
 }
 
@@ -157,7 +163,8 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
   for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_offset[i] -= moved;
   lanes.base = base;
 
-  uint64_t until = std::min(at_ + kPiece, end_);
+  uint64_t until = std::min(at_ + piece_, end_);
+  piece_ = std::min(2 * piece_, kPiece);
   cover(base, until);
   until = std::min<uint64_t>(until, readable_.size());
   const uint64_t piece = std::max(until, at_) - at_ + kMaxPacketBytes;

@@ -111,6 +111,7 @@ class LaneLexer {
   Stop stop_ = Stop::full;
   std::optional<PacketEventReader> event_;  // with stop_ at event: what begins at at_; then what was crossed last
   uint8_t psb_bits_ = 0;
+  uint64_t piece_;          // bytes to lex in one go
   uint64_t most_;           // bytes to lex as lines at once
   uint64_t lines_end_ = 0;  // what begins behind it is lexed one by one
 };

@@ -6,7 +6,7 @@ void RunMemo::set_graph(uint64_t serial) {
   constexpr size_t kMostTags = 0xffff;
   if (tags_.size() == kMostTags && !tags_.contains(serial)) {
     tags_.clear();
-    std::fill(runs_.begin(), runs_.end(), Run{});
+    std::fill_n(runs_.data(), runs_.size(), Run{});
   }
   serial_ = serial;
   tag_ = tags_.try_emplace(serial, static_cast<uint16_t>(tags_.size() + 1)).first->second;

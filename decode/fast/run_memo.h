@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "decode/fast/block_graph.h"
+#include "decode/fast/growing_array.h"
 
 namespace hindcast::decode {
 
@@ -35,9 +35,16 @@ struct alignas(64) Run {
 };
 static_assert(sizeof(Run) == 64);
 
-/// A table of 2 MiB that knows whether it is worth asking: code whose branches look like chance finds nothing in it.
+/// A table of 2 MiB that knows whether it is worth asking: code whose branches look like chance finds nothing in it. A walk
+/// that is short has none.
 class RunMemo {
  public:
+  static constexpr uint64_t kFirstRest = 1 << 17;  // ids: walked in the time that it takes to make the table
+  /// rest: so many ids are written before runs are looked for.
+  explicit RunMemo(uint64_t rest = kFirstRest) : resting_(rest) {
+    if (rest == 0) make_table();
+  }
+
   /// Before a graph is walked.
   void use(const BlockGraph& graph) {
     if (graph.serial() != serial_) set_graph(graph.serial());
@@ -60,6 +67,8 @@ class RunMemo {
   void wrote(uint64_t ids, uint64_t runs) {
     if (runs == 0) {
       resting_ -= std::min(resting_, ids);
+      if (resting_ == 0 && runs_.size() == 0) [[unlikely]]
+        make_table();
       return;
     }
     ids_ += ids;
@@ -80,12 +89,14 @@ class RunMemo {
   static constexpr uint64_t kIdsARun = 5, kIdsAMiss = 20;
 
   void set_graph(uint64_t serial);
+  void make_table() { runs_.make_zeros(size_t{1} << kLog2Runs); }
 
   uint64_t serial_ = 0;
   uint16_t tag_ = 0;                             // what stands for it in keys
   std::unordered_map<uint64_t, uint16_t> tags_;  // of all graphs since the runs were forgotten last
-  std::vector<Run> runs_ = std::vector<Run>(size_t{1} << kLog2Runs);
-  uint64_t ids_ = 0, runs_taken_ = 0, missed_ = 0, resting_ = 0;
+  GrowingArray<Run> runs_;                       // empty: it still rests
+  uint64_t resting_;
+  uint64_t ids_ = 0, runs_taken_ = 0, missed_ = 0;
   bool young_ = true;
 };
 

@@ -15,7 +15,7 @@ namespace hindcast::test {
 /// What decoders of the same code share.
 struct DuelWorld {
   std::shared_ptr<decode::IptCode> code = std::make_shared<decode::IptCode>();
-  decode::BlockGraphs graphs;
+  decode::BlockGraphs graphs{0};  // runs are taken at once
   decode::EngineCounts counts;
 };
 

@@ -33,5 +33,16 @@ TEST(GrowingArray, KeepsWhatWasAddedAndTakesLittleMore) {
   EXPECT_EQ(array.data()[7], 1u);
 }
 
+TEST(GrowingArray, ZerosBecomeMemoryWhereTheyAreWritten) {
+  GrowingArray<uint64_t> array;
+  array.make_zeros(1 << 17);
+  ASSERT_EQ(array.size(), size_t{1} << 17);
+  array[70000] = 5;
+  std::vector<unsigned char> there(256);
+  ASSERT_EQ(::mincore(array.data(), size_t{1} << 20, there.data()), 0);
+  EXPECT_EQ(std::count(there.begin(), there.end(), 1), 1);
+  EXPECT_EQ(std::count_if(array.data(), array.data() + array.size(), [](uint64_t v) { return v != 0; }), 1);
+}
+
 }  // namespace
 }  // namespace hindcast::decode

@@ -91,7 +91,7 @@ TEST_P(WalkedTimesTest, EveryOneAsTheRuleSays) {
     test::Random random(seed);
     const test::RandomProgram p(random, 2 + seed % 60, kBase, false);
     BlockGraph graph(test::code_at(kBase, p.code), 64);
-    RunMemo memo;
+    RunMemo memo(0);
     std::vector<uint64_t> ips;
     for (const auto& unit : p.units) ips.push_back(unit.ip);
     for (int run = 0; run < 6; ++run) {

@@ -1,6 +1,8 @@
 // Stage 2 against programs that are made up and run by the test itself: it knows every block that ran.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "decode/fast/walker.h"
 #include "tests/support/code_at.h"
 #include "tests/support/random_program.h"
@@ -46,10 +48,11 @@ class RandomProgram : public testing::TestWithParam<bool> {};
 
 TEST_P(RandomProgram, EveryBlockInOrder) {
   const bool ret_compression = GetParam();
-  RunMemo memo;  // of several programs: what it knows of one must not be taken for another's
+  std::optional<RunMemo> memo(std::in_place,
+                              0);  // of several programs: what it knows of one must not be taken for another's
   size_t programs = 0;
   for (unsigned seed = 1; seed <= 300; ++seed) {
-    if (seed % 8 == 0) memo = RunMemo();  // a new one does not rest yet
+    if (seed % 8 == 0) memo.emplace(0);
     test::Random random(seed);
     const test::RandomProgram p(random, 2 + seed % 60, kBase, false);
     BlockGraph graph(test::code_at(kBase, p.code), 64);
@@ -62,7 +65,7 @@ TEST_P(RandomProgram, EveryBlockInOrder) {
       std::vector<uint64_t> ran;
       for (size_t i = 0; i < cpu.parts()[0].shown; ++i) ran.push_back(cpu.parts()[0].ran[i].ip);
       for (const size_t room : {size_t{1}, size_t{9}, size_t{1000}})
-        ASSERT_EQ(walk(graph, memo, cpu.trace(), ret_compression, room), ran) << "seed " << seed << " run " << run;
+        ASSERT_EQ(walk(graph, *memo, cpu.trace(), ret_compression, room), ran) << "seed " << seed << " run " << run;
     }
   }
   EXPECT_GT(programs, 300u);

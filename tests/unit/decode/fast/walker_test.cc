@@ -32,7 +32,7 @@ Walked walk(const std::vector<uint8_t>& code, uint64_t from, const PtBytes& t, b
   for (size_t i = 0; i < lanes.tips; ++i) targets.push_back(graph.at(lanes.tip[i]));
   targets.push_back(kNoBlock);
   ReturnStack stack;
-  RunMemo memo;
+  RunMemo memo(0);
   Walked result;
   std::vector<BlockId> out(room);
   while (result.why == WalkStop::out_full) {
