@@ -8,8 +8,12 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <sstream>
 
 #include "decode/symbols_elf.h"
 #include "hindcast/fd.h"
@@ -107,19 +111,27 @@ TEST(Symbols, InlinedCallsGiveAFrameEachWithTheLineThatCalls) {
   EXPECT_TRUE(frames[1].file.ends_with("symbols_test.cc")) << frames[1].file;
 }
 
-/// addr2line -fi: function and file:line pairs, innermost first.
-std::vector<std::pair<std::string, std::string>> addr2line(uint64_t address) {
-  char command[160];
-  std::snprintf(command, sizeof command, "addr2line -Cfi -e /proc/%d/exe 0x%lx 2>/dev/null", getpid(), address);
-  std::vector<std::pair<std::string, std::string>> out;
-  FILE* p = popen(command, "r");
+/// addr2line of each address in [from, to): function and file:line pairs, innermost first.
+using Places = std::map<uint64_t, std::vector<std::pair<std::string, std::string>>>;
+Places addr2line(uint64_t from, uint64_t to) {
+  std::ostringstream command;
+  command << "addr2line -aCfi -e /proc/" << getpid() << "/exe" << std::hex;
+  for (uint64_t a = from; a < to; ++a) command << " 0x" << a;
+  command << " 2>/dev/null";
+  Places out;
+  FILE* p = popen(command.str().c_str(), "r");
   if (!p) return out;
-  char function[4096], place[4096];
-  while (std::fgets(function, sizeof function, p) && std::fgets(place, sizeof place, p)) {
-    std::string f = function, l = place;
+  uint64_t address = 0;
+  for (char line[4096], place[4096]; std::fgets(line, sizeof line, p);) {
+    if (std::strncmp(line, "0x", 2) == 0) {
+      address = std::strtoull(line, nullptr, 16);
+      continue;
+    }
+    if (!std::fgets(place, sizeof place, p)) break;
+    std::string f = line, l = place;
     f.resize(f.find_last_not_of('\n') + 1);
     l.resize(l.find_first_of(" \n"));
-    out.emplace_back(f, l.substr(l.rfind('/') + 1));
+    out[address].emplace_back(f, l.substr(l.rfind('/') + 1));
   }
   pclose(p);
   return out;
@@ -129,9 +141,10 @@ TEST(Symbols, EveryInstructionOfAFunctionAgreesWithAddr2line) {
   auto s = open_self();
   const auto function = s->function_at(linked(reinterpret_cast<const void*>(&sample::caller)));
   ASSERT_TRUE(function);
-  if (addr2line(function->begin).empty()) GTEST_SKIP() << "addr2line of the binutils is not installed";
-  for (uint64_t a = function->begin; a < function->begin + function->size; ++a) {
-    const auto theirs = addr2line(a);
+  const Places places = addr2line(function->begin, function->begin + function->size);
+  if (places.empty()) GTEST_SKIP() << "addr2line of the binutils is not installed";
+  ASSERT_EQ(places.size(), function->size);
+  for (const auto& [a, theirs] : places) {
     const auto ours = s->frames_at(a);
     ASSERT_EQ(ours.size(), theirs.size()) << std::hex << a;
     for (size_t i = 0; i < ours.size(); ++i) {
