@@ -79,8 +79,9 @@ Result<void> Daemon::start(SignalTrap& signals) {
   const std::string over = window_.has_child() ? shell_quoted(config_.window.command).substr(0, 200) + " as process " +
                                                      std::to_string(window_.child().pid().value())
                                                : "cgroup " + config_.window.cgroup;
-  say_("armed: " + over + ", " + human_bytes(config_.window.ring_bytes) + " of PT per CPU, for " +
-       config_.sender.endpoint + " as " + config_.sender.host);
+  say_("armed: " + over + ", " +
+       (config_.window.ring_bytes ? human_bytes(config_.window.ring_bytes) : std::string("as much as may be")) +
+       " of PT per CPU, for " + config_.sender.endpoint + " as " + config_.sender.host);
   transport::notify_service("READY=1");
   return {};
 }

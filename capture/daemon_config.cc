@@ -58,7 +58,19 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
     c.window.pt = *pt;
   else
     s.wrong("trace.pt", pt.error().text());
-  c.window.ring_bytes = ring("trace.ring", c.window.ring_bytes);
+  if (s.is_text("trace.ring", "auto"))
+    c.window.ring_bytes = 0;
+  else
+    c.window.ring_bytes = ring("trace.ring", c.window.ring_bytes);
+  c.window.ring_budget = s.bytes("trace.ring_budget", 0);
+  const std::string scope = s.text("trace.scope", "all");
+  c.window.command_only = scope == "command";
+  if (scope != "all" && scope != "command") s.wrong("trace.scope", "not all or command");
+  const std::string code = s.text("trace.code", "user");
+  c.window.kernel = code == "user+kernel";
+  if (code != "user" && code != "user+kernel") s.wrong("trace.code", "not user or user+kernel");
+  if (c.window.kernel && c.source.source == "simulated")
+    s.wrong("trace.code", "the simulated source traces user code only");
   c.window.sideband_ring_bytes = ring("trace.sideband_ring", c.window.sideband_ring_bytes);
   c.window.sideband.switch_bytes_per_cpu = c.window.sideband.process_bytes =
       s.bytes("trace.sideband_window", c.window.sideband.process_bytes);
@@ -66,6 +78,8 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
   c.window.cgroup = path(s.text("window.cgroup", ""));
   if (!c.window.cgroup.empty() && !c.window.command.empty())
     s.wrong("window.cgroup", "a window is over a command or over a cgroup, not both");
+  if (!c.window.cgroup.empty() && c.window.command_only)
+    s.wrong("trace.scope", "only a command can be traced alone; a cgroup is as it is");
   if (!c.window.cgroup.empty() && c.source.source == "simulated")
     s.wrong("window.cgroup", "the simulated source traces only what it starts itself");
   c.cooldown = std::chrono::seconds(s.seconds("freeze.cooldown", 1));

@@ -4,13 +4,14 @@
 #include <cstring>
 
 #include <linux/capability.h>
-#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <nlohmann/json.hpp>
 
+#include "capture/privilege.h"
 #include "capture/sideband.h"
 #include "capture/sim_files.h"
 #include "capture/text_file.h"
+#include "capture/words.h"
 
 namespace hindcast::capture {
 
@@ -120,32 +121,22 @@ class Doctor {
     const std::string proc = config_.roots.proc + "/sys/kernel/";
     const std::string paranoid = file_or(proc + "perf_event_paranoid", "unreadable");
     const bool perfmon = has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN);
-    std::string_view rest = paranoid;
-    const bool open = !rest.empty() && (rest.front() == '-' || parse_number(rest, 10) == uint64_t{0});
-    add("perf_event_paranoid", perfmon || open ? AbilityState::ok : AbilityState::missing,
+    const std::optional<int> level = perf_paranoid(config_.roots.proc);
+    add("perf_event_paranoid", perfmon || (level && *level <= 0) ? AbilityState::ok : AbilityState::missing,
         paranoid + (perfmon ? " (CAP_PERFMON overrides it)" : ""), "0 or less, or CAP_PERFMON",
-        "whole CPUs cannot be traced", "sysctl kernel.perf_event_paranoid=0");
-    rlimit lock{};
-    ::getrlimit(RLIMIT_MEMLOCK, &lock);
-    const bool unlimited = lock.rlim_cur == RLIM_INFINITY;
-    const bool ipc_lock = has_capability(CAP_IPC_LOCK);
-    add("locked memory", ipc_lock || unlimited ? AbilityState::ok : AbilityState::degraded,
-        "perf_event_mlock_kb " + file_or(proc + "perf_event_mlock_kb", "unreadable") + ", RLIMIT_MEMLOCK " +
-            (unlimited ? std::string("unlimited") : std::to_string(lock.rlim_cur >> 10) + " KiB") +
-            (ipc_lock ? " (CAP_IPC_LOCK overrides both)" : ""),
-        "CAP_IPC_LOCK, or limits above the ring sizes", "rings must be small: the window is short",
+        std::string("whole CPUs cannot be traced") +
+            (level && *level <= 1 ? "" : ", nor can the kernel (--kernel), which needs 1 or less"),
+        "sysctl kernel.perf_event_paranoid=0");
+    const auto cpus = online_cpus(config_.roots.sys);
+    const size_t count = cpus ? cpus->size() : 1;
+    const RingMemory memory = ring_memory(config_.roots.proc, count);
+    add("locked memory", memory.limited ? AbilityState::degraded : AbilityState::ok,
+        memory.text + (memory.limited ? ": " + human_bytes(memory.bytes / count) + " for each CPU" : std::string()),
+        "CAP_IPC_LOCK, or limits above the ring sizes", "rings must be small: the window is short (--ring auto)",
         "setcap cap_perfmon,cap_ipc_lock+ep HINDCASTD, or ulimit -l unlimited");
   }
 
-  bool has_capability(int number) const {
-    const auto status = read_text_file(config_.roots.proc + "/self/status", 65536);
-    if (!status) return false;
-    const size_t at = status->find("\nCapEff:");
-    if (at == std::string::npos) return false;
-    const size_t end = status->find('\n', at + 1);
-    const std::string value = trimmed(std::string_view(*status).substr(at + 8, end - at - 8));
-    return parse_number(value, 16).value_or(0) >> number & 1;
-  }
+  bool has_capability(int number) const { return capture::has_capability(config_.roots.proc, number); }
 
   void look_at_capabilities() {
     struct Row {

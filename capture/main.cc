@@ -53,6 +53,9 @@ struct Options {
   std::string config;
   std::string pt;
   std::string ring = "64M";
+  std::string ring_budget;
+  std::string scope = "all";
+  bool kernel = false;
   std::string sideband_ring = "4M";
   std::string sideband_window = "64M";
   SourceChoice source;
@@ -88,13 +91,17 @@ int run_record(const Options& o) {
     return true;
   };
   uint64_t sideband_ring = 0, sideband_window = 0;
-  bool good = size(o.ring, "--ring", window.ring_bytes, true);
+  window.ring_bytes = 0;
+  bool good = o.ring == "auto" || size(o.ring, "--ring", window.ring_bytes, true);
+  good = (o.ring_budget.empty() || size(o.ring_budget, "--ring-budget", window.ring_budget, false)) && good;
   good = size(o.sideband_ring, "--sideband-ring", sideband_ring, true) && good;
   good = size(o.sideband_window, "--sideband-window", sideband_window, false) && good;
   const auto pt = parse_pt_options(o.pt);
   if (!pt) say(pt.error().text());
   if (!good || !pt) return kMisused;
   window.pt = *pt;
+  window.command_only = o.scope == "command";
+  window.kernel = o.kernel;
   window.sideband_ring_bytes = sideband_ring;
   window.sideband.switch_bytes_per_cpu = window.sideband.process_bytes = sideband_window;
   config.linger = std::chrono::milliseconds(static_cast<int64_t>(o.linger * 1000));
@@ -155,7 +162,15 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "perf", "simulated"}))
       ->capture_default_str();
   app.add_option("--pt", o.pt, "PT options by the kernel's names: tsc,mtc,mtc_period=3,cyc,noretcomp,psb_period=3,...");
-  app.add_option("--ring", o.ring, "PT kept per CPU, a power of two")->type_name("SIZE")->capture_default_str();
+  app.add_option("--ring", o.ring, "PT kept per CPU, a power of two; auto: the largest that the kernel grants")
+      ->type_name("SIZE|auto")
+      ->capture_default_str();
+  app.add_option("--ring-budget", o.ring_budget, "PT kept of all CPUs together")->type_name("SIZE");
+  app.add_option("--scope", o.scope, "whose PT, with hardware: everybody's, or that of the command and its children")
+      ->check(CLI::IsMember({"all", "command"}))
+      ->capture_default_str();
+  app.add_flag("--kernel", o.kernel,
+               "kernel code, too; needs hardware, and perf_event_paranoid 1 or less or CAP_PERFMON");
   app.add_option("--sideband-ring", o.sideband_ring, "kernel ring for switches and mappings, per CPU")
       ->type_name("SIZE")
       ->capture_default_str();

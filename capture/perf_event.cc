@@ -123,7 +123,7 @@ Result<perf_event_attr> negotiate_sideband(PerfCalls& calls, perf_event_attr wan
   return granted;
 }
 
-Error perf_open_error(int error, const std::string& object, const std::string& proc) {
+Error perf_open_error(int error, const std::string& object, PerfReach reach, const std::string& proc) {
   Error e{Errc::io, "cannot trace " + object + ": perf_event_open: " + std::strerror(error), {}, {}};
   const std::string paranoid_file = proc + "/sys/kernel/perf_event_paranoid";
   const auto paranoid = read_text_file(paranoid_file, 64);
@@ -131,9 +131,11 @@ Error perf_open_error(int error, const std::string& object, const std::string& p
     case EACCES:
     case EPERM:
       e.code = Errc::permission;
-      e.found = paranoid_file + " = " + (paranoid ? trimmed(*paranoid) : std::string("unreadable")) +
-                "; tracing a whole CPU needs 0 or less, or CAP_PERFMON (inside a container: also a seccomp profile "
-                "that lets perf_event_open through)";
+      e.found = paranoid_file + " = " + (paranoid ? trimmed(*paranoid) : std::string("unreadable")) + "; " +
+                (reach.whole_cpu ? "tracing a whole CPU needs 0 or less"
+                 : reach.kernel  ? "tracing the kernel needs 1 or less"
+                                 : "tracing processes of one's own needs 2 or less") +
+                ", or CAP_PERFMON (inside a container: also a seccomp profile that lets perf_event_open through)";
       e.fix =
           "run as root, or: setcap cap_perfmon,cap_ipc_lock+ep HINDCASTD   (check everything: hindcast "
           "doctor)";

@@ -47,9 +47,15 @@ perf_event_attr mapping_alarm_attr(RecordClock clock);
 Result<perf_event_attr> negotiate_sideband(PerfCalls& calls, perf_event_attr wanted, int cpu,
                                            std::vector<std::string>& notes);
 
+/// What an event reaches, which decides what the kernel asks of its owner.
+struct PerfReach {
+  bool whole_cpu = true;  // also of a cgroup's processes; false: of tasks of our own
+  bool kernel = false;    // exclude_kernel is not set
+};
+
 /// The Error for a refused perf_event_open, with the settings that decide it.
 ///   object  what was to be opened, e.g. "CPU 3: sideband"
 ///   proc    the proc file system, where perf_event_paranoid is read
-Error perf_open_error(int error, const std::string& object, const std::string& proc = "/proc");
+Error perf_open_error(int error, const std::string& object, PerfReach reach = {}, const std::string& proc = "/proc");
 
 }  // namespace hindcast::capture

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "capture/aux_history.h"
 #include "capture/perf_event.h"
 #include "capture/pt_caps.h"
 #include "capture/pt_source.h"
@@ -12,43 +13,29 @@
 
 namespace hindcast::capture {
 
-/// The bytes of one overwritten ring, oldest first.
-///   ring  the whole AUX area
-///   head  aux_head as the kernel published it after DISABLE: an offset in the ring, whatever happened before
-/// A ring starts zeroed, so bytes other than zero at its very end show that it has been filled once; the kernel's
-/// aux_head does not tell. (What perf calls the first wrap.)
-struct RingCopy {
-  std::vector<uint8_t> bytes;
-  bool wrapped = false;
-};
-RingCopy copy_overwritten_ring(ByteSpan ring, uint64_t head);
-
-/// Where a freeze stopped in a ring that was written on afterwards, and the bytes in front of that place: while they are
-/// still there, so is the place.
-struct RingCut {
-  uint64_t at = 0;  // offset in the ring
-  std::vector<uint8_t> before;
-};
-RingCut mark_cut(ByteSpan ring, uint64_t head);
-/// The cuts that are left, as offsets in copy.bytes, which was made of this ring and head; the others are removed.
-std::vector<uint64_t> surviving_cuts(ByteSpan ring, uint64_t head, const RingCopy& copy, std::vector<RingCut>& cuts);
-
-/// Traces user code on every CPU. Cannot run without Intel PT: prepare() says so.
+/// Traces every CPU, a cgroup on every CPU, or one process and its children. Cannot run without Intel PT: prepare() says so.
 class PerfSource : public PtSource {
  public:
   explicit PerfSource(PerfCalls& calls, MachineRoots roots = {});
 
   std::string name() const override { return "perf"; }
+  /// Options that nobody changed are fitted to the CPU, with a note; others must suit it. Errors: unavailable, unsupported,
+  /// permission (also: the rings are larger than the kernel would lock, before any is made), usage.
   Result<void> prepare(const PtSourceConfig& config) override;
   Result<std::vector<std::string>> command(const std::vector<std::string>& argv) override { return argv; }
-  /// Turns tracing on.
+  /// Turns tracing on. With command_only the events are only opened here. Errors: as prepare().
   Result<void> on_started(Pid pid) override;
   RecordFate on_record(CpuId, perf::Record&, std::span<uint8_t>) override { return RecordFate::keep; }
   void sideband_complete_until(RecordTime) override {}
-  /// Empties the small rings in which the kernel tells about the big ones.
+  /// Empties the small rings in which the kernel tells about the big ones, and turns on again what the kernel turned off
+  /// because the trace was truncated.
   Result<void> poll() override;
+  /// An event of a CPU that went is dead, even when the CPU comes back: its ring stays in every snapshot until then. Events of
+  /// a process only wait.
+  void cpu_went(CpuId cpu) override;
+  Result<void> cpu_came(CpuId cpu) override;
   /// All CPUs stop, are copied, and go on: what ran meanwhile is not in any cut. The kernel need not send a PSB then, so
-  /// later cuts say where this one was.
+  /// later cuts say where this one was. A CPU that cannot be stopped is left out, with a note. Errors: none.
   Result<void> start_snapshot() override;
   Result<std::optional<std::vector<Cut>>> take_snapshot() override { return std::exchange(snapshot_, std::nullopt); }
   /// One PT cut per CPU, and one sideband cut per CPU with the AUX, ITRACE_START and LOST records of its PT event.
@@ -62,16 +49,28 @@ class PerfSource : public PtSource {
     SidebandRing ring;  // of the PT event itself
     Mapping aux;
     RecordFifo records;  // of the PT event, the newest
-    std::vector<RingCut> cuts;
-    uint64_t truncated = 0, partial = 0, collisions = 0;
+    AuxHistory history;
+    bool dead = false;          // its CPU went
+    bool switched_off = false;  // by the kernel
+    uint64_t truncated = 0, partial = 0, collisions = 0, lost_records = 0;
   };
-  Result<CpuTrace> open_cpu(const perf_event_attr& attr, CpuId cpu, uint64_t aux_bytes, int cgroup);
+  Result<uint64_t> choose_ring(const PtPmu& pmu);
+  Result<CpuTrace> open_cpu(CpuId cpu);
+  Result<void> map_aux(CpuTrace& trace, const std::string& object);
+  Result<void> open_all();
   void drain(CpuTrace& trace);
-  Result<std::vector<Cut>> stop_and_copy();
+  void enable(CpuTrace& trace);
+  void note(const std::string& text);
+  std::vector<Cut> stop_and_copy();
+  bool of_command() const { return config_.command_only; }
 
   PerfCalls& calls_;
   MachineRoots roots_;
+  PtSourceConfig config_;
+  perf_event_attr attr_{};
+  uint64_t ring_bytes_ = 0;
   PtCpu cpu_;
+  Pid root_ = kNoPid;
   std::vector<CpuTrace> traces_;
   TscConversion clock_;
   std::optional<std::vector<Cut>> snapshot_;

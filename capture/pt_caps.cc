@@ -146,7 +146,7 @@ Result<uint64_t> pt_config_bits(const PtPmu& pmu, const PtOptions& o) {
       {"mtc_period", o.mtc ? o.mtc_period : uint64_t{0}, "mtc_periods", nullptr},
       {"cyc", o.cyc, nullptr, "psb_cyc"},
       {"cyc_thresh", o.cyc ? o.cyc_thresh : uint64_t{0}, "cycle_thresholds", nullptr},
-      {"psb_period", o.psb_period, "psb_periods", nullptr},
+      {"psb_period", o.psb_period, "psb_periods", "psb_cyc"},
       {"noretcomp", o.noretcomp, nullptr, nullptr},
       {"ptw", o.ptw, nullptr, "ptwrite"},
       {"fup_on_ptw", o.fup_on_ptw, nullptr, "ptwrite"},
@@ -160,7 +160,8 @@ Result<uint64_t> pt_config_bits(const PtPmu& pmu, const PtOptions& o) {
   };
   uint64_t config = 0;
   for (const Setting& s : settings) {
-    if (s.value == 0) continue;
+    // a period of 0 is a value like others, and the driver looks it up, too
+    if (s.value == 0 && !(o.mtc && std::string_view(s.name) == "mtc_period")) continue;
     const std::string text = std::string(s.name) + "=" + std::to_string(s.value);
     const auto field = pmu.format.find(s.name);
     // kernels before 4.15 have no "pt" and "branch": both are always on there
@@ -180,6 +181,26 @@ Result<uint64_t> pt_config_bits(const PtPmu& pmu, const PtOptions& o) {
     config |= *bits;
   }
   return config;
+}
+
+PtOptions fit_pt_options(const PtPmu& pmu, std::vector<std::string>& notes) {
+  PtOptions o;
+  const auto lacks = [&pmu](const char* cap) { return pmu.caps.count(cap) && pmu.cap(cap) == 0; };
+  if (!pmu.format.count("mtc") || lacks("mtc")) {
+    o.mtc = false;
+    notes.push_back("this CPU has no MTC packets: times between TSC packets are wide");
+  } else if (pmu.caps.count("mtc_periods") && !(pmu.cap("mtc_periods") >> o.mtc_period & 1)) {
+    const uint64_t offered = pmu.cap("mtc_periods");
+    const int largest_below = std::bit_width(offered & ((uint64_t{1} << o.mtc_period) - 1)) - 1;
+    o.mtc_period = static_cast<uint8_t>(largest_below >= 0 ? largest_below : std::countr_zero(offered | 1u << 15));
+    notes.push_back("this CPU has no mtc_period=3: tracing with mtc_period=" + std::to_string(o.mtc_period));
+  }
+  const bool no_periods = !pmu.format.count("psb_period") || lacks("psb_cyc");
+  if (no_periods || (pmu.caps.count("psb_periods") && !(pmu.cap("psb_periods") >> o.psb_period & 1))) {
+    o.psb_period = 0;
+    notes.push_back("this CPU has no psb_period=3: its PSB packets come as often as it chooses");
+  }
+  return o;
 }
 
 Result<PtCpu> read_pt_cpu(const MachineRoots& roots, const PtPmu* pmu) {

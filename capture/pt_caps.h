@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "hindcast/pt_config.h"
 
@@ -49,6 +50,9 @@ Result<PtPmu> read_pt_pmu(const MachineRoots& roots);
 /// attr.config for these options. Errors: unsupported with the option that this PMU lacks, or the value that its caps
 /// do not list.
 Result<uint64_t> pt_config_bits(const PtPmu& pmu, const PtOptions& options);
+
+/// The default options without what this PMU lacks, with a line in notes for each thing left out.
+PtOptions fit_pt_options(const PtPmu& pmu, std::vector<std::string>& notes);
 
 /// Who this CPU is, by /proc/cpuinfo, and its timing constants by the PMU and, where that has none, by CPUID.15H.
 /// Errors: /proc/cpuinfo cannot be read or names no CPU.

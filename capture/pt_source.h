@@ -1,6 +1,8 @@
 // A source of PT: the kernel's intel_pt PMU, or the simulator. The recorder drives either through this one interface.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,10 +16,22 @@ namespace hindcast::capture {
 
 struct PtSourceConfig {
   PtOptions pt;
-  uint64_t ring_bytes = uint64_t{64} << 20;  // per CPU; a power of two pages
-  std::vector<CpuId> cpus;                   // every online CPU
-  int cgroup = -1;  // descriptor of a cgroup's folder, borrowed by prepare(): trace its processes only; -1: all
+  uint64_t ring_bytes =
+      uint64_t{64} << 20;     // per CPU; a power of two pages. 0: as much as the limits grant, up to 64 MiB
+  std::vector<CpuId> cpus;    // every online CPU
+  int cgroup = -1;            // descriptor of a cgroup's folder, borrowed for good: trace its processes only; -1: all
+  bool command_only = false;  // trace the started process and its children, wherever they run, and nobody else
+  bool kernel = false;        // kernel code, too
+  uint64_t ring_budget = 0;   // bytes of all rings together; 0: no such limit
 };
+
+/// The size of each ring by what was asked for alone: a power of two, 0 when the budget is less than a byte for each CPU.
+inline uint64_t wanted_ring_bytes(const PtSourceConfig& config) {
+  constexpr uint64_t kAutomatic = uint64_t{64} << 20;
+  const uint64_t bytes = config.ring_bytes ? config.ring_bytes : kAutomatic;
+  if (config.ring_budget == 0) return bytes;
+  return std::min(bytes, std::bit_floor(config.ring_budget / std::max<size_t>(config.cpus.size(), 1)));
+}
 
 /// What should happen to a sideband record that the source was shown.
 enum class RecordFate : uint8_t { keep, drop };
@@ -46,6 +60,10 @@ class PtSource {
 
   /// A bounded amount of work; called every few milliseconds. Errors end the recording with what there is.
   virtual Result<void> poll() = 0;
+
+  /// A CPU left, or joined (again), the online ones. Errors: it joined and cannot be traced.
+  virtual void cpu_went(CpuId) {}
+  virtual Result<void> cpu_came(CpuId) { return {}; }
 
   /// Asks for a Cut of each ring as of now; tracing goes on. One at a time. Errors: what freeze() says.
   virtual Result<void> start_snapshot() = 0;

@@ -31,12 +31,12 @@ Result<Sideband> Sideband::open(PerfCalls& calls, const SidebandConfig& config, 
   Sideband s;
   s.calls_ = &calls;
   s.config_ = config;
-  HC_TRY(const perf_event_attr attr, negotiate_sideband(calls, sideband_attr(config.clock, config.wakeup_bytes),
-                                                        static_cast<int>(config.cpus.front().value()), notes));
+  HC_TRY(s.attr_, negotiate_sideband(calls, sideband_attr(config.clock, config.wakeup_bytes),
+                                     static_cast<int>(config.cpus.front().value()), notes));
   for (const CpuId cpu : config.cpus) {
     const std::string object = "CPU " + std::to_string(cpu.value()) + ": sideband";
     HC_TRY(SidebandRing ring,
-           SidebandRing::open(calls, attr, -1, static_cast<int>(cpu.value()), config.ring_bytes, object));
+           SidebandRing::open(calls, s.attr_, -1, static_cast<int>(cpu.value()), config.ring_bytes, object));
     if (ring.ring_bytes() < config.ring_bytes && cpu == config.cpus.front())
       notes.push_back("sideband rings are " + std::to_string(ring.ring_bytes() >> 10) + " KiB a CPU instead of " +
                       std::to_string(config.ring_bytes >> 10) + " KiB: the kernel locks no more memory for us");
@@ -93,24 +93,46 @@ std::optional<RecordTime> Sideband::now() const {
 
 void Sideband::drain(const std::function<void(CpuId, const perf::Record&)>& sink) {
   for (SidebandRing& r : alarms_) r.drain([](ByteSpan) {});
-  for (Ring& r : rings_) {
-    if (r.waiting.bytes() > kMostWaiting) continue;
-    const auto take = [&](ByteSpan bytes) {
-      const perf::Record record = as_record(bytes);
-      if (const auto time = record_time(record, perf::kOurSampleType); time && time->value() > r.last_time)
-        r.last_time = time->value();
-      newest_ = std::max(newest_, r.last_time);
-      r.waiting.push({r.last_time, arrivals_++}, bytes);
-      if (sink) sink(r.cpu, record);
-    };
-    r.ring.drain(take);
-    if (r.ring.damaged() != r.damaged) {
-      r.damaged = r.ring.damaged();
-      std::vector<uint8_t> lost;
-      append_lost_record(lost, 0, 1, {RecordTime(r.last_time), r.cpu, Pid(0), Tid(0)});
-      take(lost);
-    }
+  for (Ring& r : rings_)
+    if (r.waiting.bytes() <= kMostWaiting) take(r, sink);
+}
+
+void Sideband::take(Ring& r, const std::function<void(CpuId, const perf::Record&)>& sink) {
+  const auto keep = [&](ByteSpan bytes) {
+    const perf::Record record = as_record(bytes);
+    if (const auto time = record_time(record, perf::kOurSampleType); time && time->value() > r.last_time)
+      r.last_time = time->value();
+    newest_ = std::max(newest_, r.last_time);
+    r.waiting.push({r.last_time, arrivals_++}, bytes);
+    if (sink) sink(r.cpu, record);
+  };
+  r.ring.drain(keep);
+  if (r.ring.damaged() != r.damaged) {
+    r.damaged = r.ring.damaged();
+    std::vector<uint8_t> lost;
+    append_lost_record(lost, 0, 1, {RecordTime(r.last_time), r.cpu, Pid(0), Tid(0)});
+    keep(lost);
   }
+}
+
+Result<void> Sideband::add_cpu(CpuId cpu) {
+  const auto old = std::find_if(rings_.begin(), rings_.end(),
+                                [cpu](const Ring& r) { return r.cpu == cpu && r.kind == RingKind::sideband; });
+  if (old != rings_.end()) {
+    take(*old, {});
+    HC_TRY_VOID(old->ring.disable());
+  }
+  HC_TRY(SidebandRing ring, SidebandRing::open(*calls_, attr_, -1, static_cast<int>(cpu.value()), config_.ring_bytes,
+                                               "CPU " + std::to_string(cpu.value()) + ": sideband"));
+  HC_TRY_VOID(ring.enable());
+  if (old != rings_.end()) {
+    old->ring = std::move(ring);
+    old->damaged = 0;
+  } else {
+    config_.cpus.push_back(cpu);
+    rings_.push_back({cpu, RingKind::sideband, std::move(ring), {}, 0, 0});
+  }
+  return {};
 }
 
 void Sideband::deliver(RecordTime until, const std::function<void(Delivered&)>& sink) {

@@ -47,6 +47,10 @@ class Sideband {
   Result<void> enable();
   Result<void> disable();
 
+  /// Follows a CPU that came online after enable(); one that was there before gets a new ring in place of its dead one, whose
+  /// records are kept. Errors: its ring cannot be made.
+  Result<void> add_cpu(CpuId cpu);
+
   /// The records' clock now; none when only the kernel can read it (a default clock without user time
   /// conversion).
   std::optional<RecordTime> now() const;
@@ -82,7 +86,10 @@ class Sideband {
     uint64_t damaged = 0;
   };
   PerfCalls* calls_ = nullptr;
+  void take(Ring& ring, const std::function<void(CpuId, const perf::Record&)>& sink);
+
   SidebandConfig config_;
+  perf_event_attr attr_{};  // as the kernel granted it
   std::vector<Ring> rings_;
   std::vector<SidebandRing> alarms_;  // their records only repeat what the rings hold
   uint64_t arrivals_ = 0;

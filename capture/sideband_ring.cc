@@ -12,11 +12,13 @@ constexpr size_t kSmallestRing = size_t{64} << 10;
 }
 
 Result<SidebandRing> SidebandRing::open(PerfCalls& calls, const perf_event_attr& attr, pid_t pid, int cpu,
-                                        size_t ring_bytes, const std::string& object, unsigned long flags) {
+                                        size_t ring_bytes, const std::string& object, unsigned long flags,
+                                        const std::string& proc) {
   SidebandRing ring;
   ring.calls_ = &calls;
   const int fd = calls.open(attr, pid, cpu, flags);
-  if (fd < 0) return perf_open_error(-fd, object);
+  if (fd < 0)
+    return perf_open_error(-fd, object, {pid < 0 || flags & PERF_FLAG_PID_CGROUP, !attr.exclude_kernel}, proc);
   ring.fd_ = Fd(fd);
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   size_t size = std::bit_ceil(std::max(ring_bytes, page));

@@ -14,9 +14,10 @@ class SidebandRing {
  public:
   /// Opens the event and maps a ring of ring_bytes (rounded up to a power of two pages); halves it, down to
   /// 64 KiB, when the kernel refuses to lock so much memory. Errors: from perf_open_error, or the map was
-  /// refused. flags: as for PerfCalls::open.
+  /// refused. flags: as for PerfCalls::open. proc: where the settings are that a refusal names.
   static Result<SidebandRing> open(PerfCalls& calls, const perf_event_attr& attr, pid_t pid, int cpu, size_t ring_bytes,
-                                   const std::string& object, unsigned long flags = 0);
+                                   const std::string& object, unsigned long flags = 0,
+                                   const std::string& proc = "/proc");
 
   Result<void> enable();
   Result<void> disable();

@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPollSimulated{2};  // the simulated trace is made of what we see: rings fill in tens of ms
 constexpr milliseconds kPollReal{10};
 constexpr milliseconds kCgroupLook{500};
+constexpr milliseconds kCpuLook{500};
 /// A record is visible at most this long after its time stamp: the kernel writes it with preemption off, so only a CPU
 /// that its hypervisor stopped takes longer. Records that do are counted and noted.
 constexpr milliseconds kRecordsSettle{5};
@@ -54,11 +55,13 @@ void Window::note(const std::string& text) {
 
 Result<void> Window::open(const sigset_t& mask) {
   files_ = raise_file_limit();
-  HC_TRY(cpus_, online_cpus());
+  HC_TRY(cpus_, online_cpus(config_.sys));
+  online_cpus_ = cpus_;
   if (config_.command.empty()) {
     HC_TRY(cgroup_, Cgroup::open(config_.cgroup));
   }
-  HC_TRY_VOID(source_.prepare({config_.pt, config_.ring_bytes, cpus_, cgroup_ ? cgroup_->fd() : -1}));
+  HC_TRY_VOID(source_.prepare({config_.pt, config_.ring_bytes, cpus_, cgroup_ ? cgroup_->fd() : -1,
+                               config_.command_only, config_.kernel, config_.ring_budget}));
   SidebandConfig sideband;
   sideband.cpus = cpus_;
   sideband.clock = simulated_ ? RecordClock::monotonic_raw : RecordClock::perf_default;
@@ -109,6 +112,36 @@ void Window::watch_cgroup() {
            " is not known before it maps more: " + maps.error().text());
     }
   }
+}
+
+/// CPUs that go and come, as the kernel lists them: its events do not say. One that was away for less than the time between two
+/// looks is not noticed.
+void Window::watch_cpus() {
+  const auto wall = Clock::now();
+  if (wall < next_cpu_look_) return;
+  next_cpu_look_ = wall + kCpuLook;
+  const auto online = online_cpus(config_.sys);
+  if (!online || *online == online_cpus_) return;
+  const auto lists = [](const std::vector<CpuId>& cpus, CpuId cpu) {
+    return std::find(cpus.begin(), cpus.end(), cpu) != cpus.end();
+  };
+  for (const CpuId cpu : online_cpus_) {
+    if (lists(*online, cpu)) continue;
+    source_.cpu_went(cpu);
+    say_("CPU " + std::to_string(cpu.value()) + " went offline");
+  }
+  for (const CpuId cpu : *online) {
+    if (lists(online_cpus_, cpu)) continue;
+    if (!lists(cpus_, cpu)) cpus_.push_back(cpu);
+    // Its trace first: what ran before its sideband began is then there, if nobody's, and not missing without a word.
+    if (const auto r = source_.cpu_came(cpu); !r)
+      note("CPU " + std::to_string(cpu.value()) + " came online and is not traced: " + r.error().text());
+    else
+      say_("CPU " + std::to_string(cpu.value()) + " came online");
+    if (const auto r = sideband_->add_cpu(cpu); !r)
+      note("CPU " + std::to_string(cpu.value()) + " came online, and who runs on it is not known: " + r.error().text());
+  }
+  online_cpus_ = *online;
 }
 
 bool Window::in_scope(const perf::Record& record) const {
@@ -207,6 +240,7 @@ Result<void> Window::step(std::span<const int> also) {
   for (size_t i = also.size(); i < fds.size(); ++i)
     if (fds[i].revents & POLLHUP && fds[i].fd != end_fd) hung_up_.insert(fds[i].fd);
   watch_cgroup();
+  watch_cpus();
   deliver_settled();
   const auto before = Clock::now();
   HC_TRY_VOID(source_.poll());

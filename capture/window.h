@@ -25,9 +25,13 @@ struct WindowConfig {
   std::vector<std::string> command;  // empty: what is in the cgroup
   std::string cgroup;                // its folder; used without a command
   PtOptions pt;
-  uint64_t ring_bytes = uint64_t{64} << 20;      // of PT, per CPU; a power of two pages
+  uint64_t ring_bytes = uint64_t{64} << 20;  // of PT, per CPU; a power of two pages. 0: what the limits grant
+  uint64_t ring_budget = 0;                  // of PT, all CPUs together; 0: no such limit
+  bool command_only = false;                 // PT of the command and its children alone; the sideband is everybody's
+  bool kernel = false;                       // PT of the kernel, too
   size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
   SidebandBudget sideband;
+  std::string sys = "/sys";  // where the online CPUs are read
 };
 
 /// What a freeze took, in memory. Streams, images and placements are put into `info` when it is written.
@@ -78,6 +82,7 @@ class Window {
   void deliver_settled();
   void store(Delivered& d);
   void watch_cgroup();
+  void watch_cpus();
   bool in_scope(const perf::Record& record) const;
   RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
   Result<void> finish_sideband();
@@ -93,7 +98,9 @@ class Window {
   const bool simulated_;
   rlimit files_{};
 
-  std::vector<CpuId> cpus_;
+  std::vector<CpuId> cpus_;         // all that were ever online
+  std::vector<CpuId> online_cpus_;  // when last looked at
+  Clock::time_point next_cpu_look_;
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
   std::optional<Child> child_;

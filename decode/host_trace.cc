@@ -5,6 +5,7 @@
 #include <future>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include "decode/host_trace_impl.h"
 #include "decode/kept_scan.h"
@@ -144,13 +145,19 @@ class SidebandPass {
   }
   void on(const SidebandRecord& r, const AuxRecord& a) {
     const uint64_t bad = a.flags & (perf::kAuxTruncated | perf::kAuxPartial | perf::kAuxCollision);
+    const RecordTime before = std::exchange(last_aux_[r.stream], r.time);
     if (bad == 0) return;
     std::string why;
     if (bad & perf::kAuxTruncated) why += " truncated";
     if (bad & perf::kAuxPartial) why += " partial";
     if (bad & perf::kAuxCollision) why += " collision";
-    gap(GapCause::aux_truncated, r.cpu, r.stream, r.time, r.time, a.size,
-        "the kernel marked " + std::to_string(a.size) + " bytes of trace as" + why);
+    // What was cut short ends where the record stands; a hole may be anywhere since the last one.
+    const RecordTime from = bad == perf::kAuxTruncated ? r.time : before;
+    // Of a ring in overwrite mode the record names the whole size, however much was written.
+    const bool sized = !(a.flags & perf::kAuxOverwrite);
+    gap(GapCause::aux_truncated, r.cpu, r.stream, from, r.time, sized ? a.size : 0,
+        "the kernel marked " + (sized ? std::to_string(a.size) + " bytes of trace" : std::string("the trace")) + " as" +
+            why);
   }
   void on(const SidebandRecord&, const TimeConvRecord& t) {
     if (host_.clock.known || t.shift > 63 || t.mult == 0 || t.mult > 0xffffffffu) return;
@@ -167,7 +174,8 @@ class SidebandPass {
   HostTrace::Impl& host_;
   std::map<CpuId, SliceBuilder> builders_;
   std::map<uint32_t, RecordTime> last_in_stream_;
-  std::map<uint32_t, size_t> open_lost_;  // stream -> gap without an end
+  std::map<uint32_t, RecordTime> last_aux_;  // stream -> its last AUX record; from 0 on before the first
+  std::map<uint32_t, size_t> open_lost_;     // stream -> gap without an end
 };
 
 /// Scans all PT streams, on all CPUs, while the caller does something else.

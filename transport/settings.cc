@@ -106,6 +106,11 @@ std::string Settings::text(const char* name, const std::string& otherwise) {
   return otherwise;
 }
 
+bool Settings::is_text(const char* name, const char* text) {
+  const toml::node* node = impl_->find(name);
+  return node && node->value_exact<std::string>() == text;
+}
+
 std::string Settings::needed_text(const char* name) {
   if (!impl_->find(name)) impl_->wrong(name, "missing", nullptr);
   return text(name, "");

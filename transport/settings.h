@@ -21,6 +21,8 @@ class Settings {
 
   std::string text(const char* name, const std::string& otherwise);
   std::string needed_text(const char* name);
+  /// Whether it is this text. Of another it is for the other getters to say what is wrong.
+  bool is_text(const char* name, const char* text);
   uint64_t number(const char* name, uint64_t otherwise, uint64_t least, uint64_t most);
   /// A count of bytes: 4096 or "64 GiB" (B, KiB, MiB, GiB, TiB).
   uint64_t bytes(const char* name, uint64_t otherwise);

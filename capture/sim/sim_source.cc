@@ -194,6 +194,9 @@ Result<void> SimSource::prepare(const PtSourceConfig& config) {
   if (config.cgroup >= 0)
     return Error{Errc::usage, "the simulated source cannot watch a cgroup", "it traces what it starts itself",
                  "a command instead of the cgroup, or a machine with Intel PT"};
+  if (source_config_.kernel)
+    return Error{Errc::usage, "the simulated source cannot trace the kernel", "it runs user code only",
+                 "leave out --kernel (trace.kernel), or use a machine with Intel PT"};
   if (source_config_.cpus.empty()) return Error{Errc::usage, "cannot simulate PT without a CPU", {}, {}};
   qemu_ = config_.qemu.empty() ? capture::find_qemu() : config_.qemu;
   if (qemu_.empty())
@@ -228,7 +231,7 @@ Result<void> SimSource::prepare(const PtSourceConfig& config) {
   m.encoder.pt = config.pt;
   m.encoder.cpu = cpu_;
   m.encoder.tsc_hz = tsc_hz_;
-  m.encoder.ring_bytes = config.ring_bytes;
+  m.encoder.ring_bytes = std::max<uint64_t>(capture::wanted_ring_bytes(config), 4096);
   m.encoder.start_tsc = __rdtsc();
   m.encoder.seed = config_.seed;
   m.encoder.changing_clock = config_.drift;

@@ -7,49 +7,15 @@
 #include <filesystem>
 #include <fstream>
 
-#include <nlohmann/json.hpp>
-
-#include "tests/e2e/recording.h"
+#include "tests/e2e/truth_verdict.h"
 #include "tests/support/background.h"
 
 namespace hindcast::test {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
-struct Verdict {
-  int status = -1;
-  std::string text;
-  uint64_t threads = 0, decoded = 0, truth = 0, gaps = 0, not_decoded = 0, different = 0, timed = 0, misplaced = 0;
-  std::map<std::string, uint64_t> gap_causes;  // over all CPU streams
-};
-
-Verdict verify(const Recording& r) {
-  const Ran f = run_program({bin("hindcast"), "verify", r.bundle, "--truth", r.truth, "--json"});
-  Verdict v;
-  v.status = f.code;
-  v.text = f.err;
-  for (const Json& j : f.objects()) {
-    if (j["type"] == "stream")
-      for (const auto& [cause, n] : j["gaps"].items()) v.gap_causes[cause] += n.is_number() ? n.get<uint64_t>() : 1;
-    if (j["type"] != "thread") continue;
-    ++v.threads;
-    v.decoded += j["decoded"].get<uint64_t>();
-    v.truth += j["truth"].get<uint64_t>();
-    v.gaps += j["gaps"].get<uint64_t>();
-    v.not_decoded += j["not_decoded"].get<uint64_t>();
-    v.timed += j["timed"].get<uint64_t>();
-    v.misplaced += j["misplaced"].get<uint64_t>();
-    // A foreign thread to which a guess gave a stretch that then decoded to nothing claims nothing.
-    const bool claims = j["decoded"].get<uint64_t>() > 0 || j["truth"].get<uint64_t>() > 0;
-    if (claims && !j["equal"].get<bool>()) {
-      ++v.different;
-      v.text += j.dump(1) + "\n";
-    }
-  }
-  return v;
-}
+Verdict verify(const Recording& r) { return verify_with_truth(r.bundle, r.truth); }
 
 struct Program {
   std::string name;

@@ -63,6 +63,12 @@ std::string model_text(const PtCpu& c, const TimeScale& scale) {
   return s;
 }
 
+/// From the earliest to the latest moment that a PT stream tells of; none where its packets give no time.
+std::optional<double> covered_ns(const TimeScale& scale, const StreamRow& s) {
+  if (!scale.known() || s.time.earliest == Tsc::min() || s.time.latest == Tsc::max()) return std::nullopt;
+  return scale.ns(s.time.latest) - scale.ns(s.time.earliest);
+}
+
 std::string window_text(const Overview& o) {
   const bool begins = o.window.earliest != Tsc::min(), ends = o.window.latest != Tsc::max();
   if (!begins && !ends) return "unknown: no timing packets";
@@ -70,6 +76,24 @@ std::string window_text(const Overview& o) {
   if (!begins || !ends) return std::string(begins ? "end" : "begin") + " unknown" + from;
   if (o.scale.known()) return span_text(o.scale.ns(o.window.latest)) + from;
   return std::to_string(o.window.latest.value() - o.window.earliest.value()) + " ticks of unknown length" + from;
+}
+
+/// How much time each CPU's trace covers: "CPU 0: 412 ms, CPU 7: 9.81 s". Empty without PT.
+std::string coverage_text(const Overview& o, bool verbose) {
+  constexpr size_t kShown = 16;
+  std::string text;
+  size_t n = 0;
+  for (const StreamRow& s : o.streams) {
+    if (s.info.kind != StreamKind::pt) continue;
+    if (++n > kShown && !verbose) continue;
+    const auto ns = covered_ns(o.scale, s);
+    text += (text.empty() ? "" : ", ") +
+            (s.info.cpu == kNoCpu ? "thread " + tid_text(s.info.tid) : "CPU " + cpu_text(s.info.cpu)) + ": " +
+            (ns                  ? span_text(*ns)
+             : s.info.bytes == 0 ? "nothing"
+                                 : "unknown");
+  }
+  return n > kShown && !verbose ? text + " and " + std::to_string(n - kShown) + " more; all with -v" : text;
 }
 
 std::string gap_words(const GapRow& g) {
@@ -117,6 +141,7 @@ void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
   field(out, "cpu", model_text(info.cpu, o.scale));
   field(out, "pt", to_text(info.pt) + (info.user_only ? " (user space only)" : ""));
   field(out, "window", window_text(o));
+  if (const std::string covers = coverage_text(o, verbose); !covers.empty()) field(out, "covers", covers);
   missing(out, all_damage(query), o, verbose);
 
   // A machine runs hundreds of threads beside those that were traced: they are there for who asks.
@@ -271,7 +296,8 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                       {"open_end", s.open_end},
                       {"preempted", s.preempted}});
   }
-  for (const StreamRow& s : o.streams)
+  for (const StreamRow& s : o.streams) {
+    const auto covered = covered_ns(o.scale, s);
     json_line(out, {{"type", "stream"},
                     {"snapshot", o.snapshot},
                     {"id", s.info.id},
@@ -285,10 +311,12 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                     {"cuts", s.info.cuts},
                     {"first_psb", s.first_psb},
                     {"tsc", json_time(s.time)},
+                    {"covered_ns", covered ? Json(static_cast<uint64_t>(std::max(*covered, 0.0))) : Json()},
                     {"stretches", s.stretches},
                     {"attributed_stretches", s.attributed_stretches},
                     {"unattributed_bytes", s.unattributed_bytes},
                     {"overflows", s.overflows}});
+  }
   for (const ImageInfo& m : i.images)
     json_line(out, {{"type", "image"},
                     {"snapshot", o.snapshot},

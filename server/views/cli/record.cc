@@ -12,7 +12,8 @@ namespace hindcast::server::cli {
 namespace {
 
 struct RecordFlags {
-  std::string source = "auto", pt, ring, sideband_ring, sideband_window, sim, truth;
+  std::string source = "auto", pt, ring, ring_budget, scope, sideband_ring, sideband_window, sim, truth;
+  bool kernel = false;
 };
 
 /// "hindcast.hcb", or "hindcast.1.hcb" and so on when that exists: a recording never overwrites one that nobody named.
@@ -51,6 +52,9 @@ int record(const Request& request, const RecordFlags& flags) {
   };
   pass("--pt", flags.pt);
   pass("--ring", flags.ring);
+  pass("--ring-budget", flags.ring_budget);
+  pass("--scope", flags.scope);
+  if (flags.kernel) args.push_back("--kernel");
   pass("--sideband-ring", flags.sideband_ring);
   pass("--sideband-window", flags.sideband_window);
   pass("--sim", flags.sim);
@@ -85,8 +89,18 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
       ->option_text("auto|perf|simulated");
   sub->add_option("--pt", flags->pt, "PT options by their kernel names, as in tsc,mtc,cyc,noretcomp,psb_period=3")
       ->type_name("LIST");
-  sub->add_option("--ring", flags->ring, "PT ring per CPU, as in 64M (default); the newest bytes are kept")
+  sub->add_option("--ring", flags->ring,
+                  "PT ring per CPU, as in 64M (default), or auto, the largest that fits; the newest bytes are kept")
+      ->type_name("SIZE|auto");
+  sub->add_option("--ring-budget", flags->ring_budget, "what the PT rings of all CPUs may take together")
       ->type_name("SIZE");
+  sub->add_option("--scope", flags->scope,
+                  "whose PT, with hardware: all (default), or command, which is CMD and its children alone")
+      ->check(CLI::IsMember({"all", "command"}))
+      ->option_text("all|command");
+  sub->add_flag(
+      "--kernel", flags->kernel,
+      "trace kernel code, too; hardware only, and perf_event_paranoid must be 1 or less, or CAP_PERFMON held");
   sub->add_option("--sideband-ring", flags->sideband_ring,
                   "kernel ring for switches and mappings, per CPU; small ones lose records")
       ->type_name("SIZE");

@@ -55,6 +55,9 @@ TEST(DaemonConfig, TheExampleIsRightAndWhatItCommentsOutIsTheDefault) {
     EXPECT_EQ(other->spool.limit_bytes, defaults.spool.limit_bytes);
     EXPECT_EQ(other->source.source, defaults.source.source);
     EXPECT_EQ(other->window.ring_bytes, defaults.window.ring_bytes);
+    EXPECT_EQ(other->window.ring_budget, defaults.window.ring_budget);
+    EXPECT_EQ(other->window.command_only, defaults.window.command_only);
+    EXPECT_EQ(other->window.kernel, defaults.window.kernel);
     EXPECT_EQ(other->window.sideband_ring_bytes, defaults.window.sideband_ring_bytes);
     EXPECT_EQ(other->window.sideband.process_bytes, defaults.window.sideband.process_bytes);
     EXPECT_EQ(other->window.sideband.switch_bytes_per_cpu, defaults.window.sideband.switch_bytes_per_cpu);
@@ -62,6 +65,24 @@ TEST(DaemonConfig, TheExampleIsRightAndWhatItCommentsOutIsTheDefault) {
     EXPECT_EQ(other->cooldown, defaults.cooldown);
     EXPECT_EQ(other->late, defaults.late);
   }
+}
+
+TEST(DaemonConfig, WhatIsTracedAndHowMuchIsKept) {
+  const DaemonConfig c = good(kNeeded +
+                              "[trace]\nring = \"auto\"\nring_budget = \"1 GiB\"\nscope = \"command\"\n"
+                              "code = \"user+kernel\"\n");
+  EXPECT_EQ(c.window.ring_bytes, 0u);
+  EXPECT_EQ(c.window.ring_budget, uint64_t{1} << 30);
+  EXPECT_TRUE(c.window.command_only);
+  EXPECT_TRUE(c.window.kernel);
+  const std::string wrong = found(kNeeded + "[trace]\nring = \"much\"\nscope = \"me\"\ncode = \"mine\"\n");
+  for (const char* words : {"trace.ring", "trace.scope", "trace.code"})
+    EXPECT_NE(wrong.find(words), std::string::npos) << wrong;
+  EXPECT_NE(
+      found(kNeeded + "[trace]\nscope = \"command\"\n[window]\ncgroup = \"/sys/fs/cgroup/x\"\n").find("trace.scope"),
+      std::string::npos);
+  EXPECT_NE(found(kNeeded + "[trace]\nsource = \"simulated\"\ncode = \"user+kernel\"\n").find("trace.code"),
+            std::string::npos);
 }
 
 TEST(DaemonConfig, AllThatIsWrongIsSaidAtOnce) {

@@ -6,8 +6,8 @@
 
 #include "capture/doctor.h"
 #include "capture/record_builder.h"
+#include "tests/support/pt_machine.h"
 #include "tests/unit/capture/fake_perf.h"
-#include "tests/unit/capture/scratch.h"
 
 namespace hindcast::capture {
 namespace {
@@ -16,44 +16,16 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-/// A Skylake as its files read.
+/// A Skylake as its files read. The memory that the kernel would lock is no matter here.
 class PtMachine : public ::testing::Test {
  protected:
-  PtMachine() {
-    const std::string pmu = "sys/bus/event_source/devices/intel_pt/";
-    const std::pair<const char*, const char*> files[] = {{"type", "8\n"},
-                                                         {"format/pt", "config:0\n"},
-                                                         {"format/cyc", "config:1\n"},
-                                                         {"format/pwr_evt", "config:4\n"},
-                                                         {"format/fup_on_ptw", "config:5\n"},
-                                                         {"format/mtc", "config:9\n"},
-                                                         {"format/tsc", "config:10\n"},
-                                                         {"format/noretcomp", "config:11\n"},
-                                                         {"format/ptw", "config:12\n"},
-                                                         {"format/branch", "config:13\n"},
-                                                         {"format/mtc_period", "config:14-17\n"},
-                                                         {"format/cyc_thresh", "config:19-22\n"},
-                                                         {"format/psb_period", "config:24-27\n"},
-                                                         {"caps/mtc", "1\n"},
-                                                         {"caps/psb_cyc", "1\n"},
-                                                         {"caps/ptwrite", "0\n"},
-                                                         {"caps/mtc_periods", "249\n"},
-                                                         {"caps/cycle_thresholds", "3fff\n"},
-                                                         {"caps/psb_periods", "3f\n"},
-                                                         {"caps/topa_multiple_entries", "1\n"},
-                                                         {"max_nonturbo_ratio", "34\n"},
-                                                         {"tsc_art_ratio", "284:2\n"},
-                                                         {"nr_addr_filters", "2\n"}};
-    for (const auto& [name, text] : files) files_.write(pmu + name, text);
-    files_.write("proc/cpuinfo",
-                 "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 94\nmodel name\t: x\n"
-                 "stepping\t: 3\n\nprocessor\t: 1\nvendor_id\t: GenuineIntel\ncpu family\t: 7\n");
-    files_.write("proc/sys/kernel/perf_event_paranoid", "2\n");
-    files_.write("sys/devices/system/cpu/online", "0-1\n");
-    roots_ = {files_.path("sys"), files_.path("proc")};
+  static test::PtMachine machine() {
+    test::PtMachine m;
+    m.cap_ipc_lock = true;
+    return m;
   }
-  Scratch files_;
-  MachineRoots roots_;
+  test::PtMachineFiles files_{machine()};
+  MachineRoots roots_ = files_.roots();
 };
 
 TEST(PmuField, IsReadAndFilled) {
@@ -131,39 +103,6 @@ TEST_F(PtMachine, WithoutThePmuTheErrorNamesTheFile) {
   EXPECT_EQ(pmu.error().code, Errc::unavailable);
   EXPECT_THAT(pmu.error().found, HasSubstr("intel_pt"));
   EXPECT_THAT(pmu.error().fix, HasSubstr("simulated"));
-}
-
-TEST(OverwrittenRing, NotYetFullGivesItsBeginning) {
-  std::vector<uint8_t> ring(16384);
-  std::fill(ring.begin(), ring.begin() + 100, 7);
-  const RingCopy c = copy_overwritten_ring(ring, 100);
-  EXPECT_FALSE(c.wrapped);
-  EXPECT_EQ(c.bytes, std::vector<uint8_t>(100, 7));
-}
-
-TEST(OverwrittenRing, OnceFullGivesAllOfItOldestFirst) {
-  std::vector<uint8_t> ring(16384, 1);
-  std::fill(ring.begin(), ring.begin() + 100, 2);
-  const RingCopy c = copy_overwritten_ring(ring, 100);
-  EXPECT_TRUE(c.wrapped);
-  ASSERT_EQ(c.bytes.size(), ring.size());
-  EXPECT_EQ(c.bytes.front(), 1);
-  EXPECT_EQ(c.bytes[ring.size() - 101], 1);
-  EXPECT_EQ(c.bytes[ring.size() - 100], 2);
-}
-
-TEST(OverwrittenRing, AHeadInTheLastPageOfTheFirstRoundHasNotWrapped) {
-  std::vector<uint8_t> ring(16384);
-  std::fill(ring.begin(), ring.begin() + 16000, 7);
-  const RingCopy c = copy_overwritten_ring(ring, 16000);
-  EXPECT_FALSE(c.wrapped);
-  EXPECT_EQ(c.bytes.size(), 16000u);
-}
-
-TEST(OverwrittenRing, EmptyIsEmpty) {
-  EXPECT_TRUE(copy_overwritten_ring({}, 0).bytes.empty());
-  const std::vector<uint8_t> ring(4096);
-  EXPECT_TRUE(copy_overwritten_ring(ring, 0).bytes.empty());
 }
 
 TEST_F(PtMachine, TracesEveryCpuIntoAReadOnlyRing) {
@@ -339,7 +278,7 @@ TEST_F(PtMachine, EveryRefusalSaysWhatToDo) {
     EXPECT_FALSE(r.error().found.empty());
     EXPECT_FALSE(r.error().fix.empty());
   }
-  EXPECT_THAT(perf_open_error(EACCES, "x", roots_.proc).found, HasSubstr("perf_event_paranoid = 2"));
+  EXPECT_THAT(perf_open_error(EACCES, "x", {}, roots_.proc).found, HasSubstr("perf_event_paranoid = 2"));
 }
 
 TEST_F(PtMachine, RefusedAuxMemorySaysWhatToDo) {
@@ -349,7 +288,7 @@ TEST_F(PtMachine, RefusedAuxMemorySaysWhatToDo) {
     PerfSource source(fake, roots_);
     const auto r = source.prepare({PtOptions{}, 1 << 20, {CpuId(0)}});
     ASSERT_FALSE(r.ok());
-    EXPECT_THAT(r.error().what, HasSubstr("PT ring of 1 MiB"));
+    EXPECT_THAT(r.error().what, HasSubstr("PT ring of 1.0 MiB"));
     EXPECT_FALSE(r.error().fix.empty());
   }
 }
@@ -407,9 +346,8 @@ TEST_F(PtMachine, WithoutPerfEventsNothingCanRecord) {
 TEST_F(PtMachine, TheSimulatorNeedsQemuAndItsPlugin) {
   FakePerf fake;
   DoctorConfig c;
-  c.roots = {"/no/such/sys", roots_.proc};
-  c.roots.sys = files_.path("sys");
-  std::filesystem::remove_all(files_.path("sys/bus"));
+  c.roots = roots_;
+  files_.remove("sys/bus");
   c.calls = &fake;
   c.qemu = "/bin/true";
   c.version_of = [](const std::string&) { return "qemu-x86_64 version 7.2.22 (Debian)"; };

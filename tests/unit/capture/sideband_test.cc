@@ -192,6 +192,21 @@ TEST_F(FakeSideband, ALostRecordStaysBeforeTheRecordItPrecededInItsRing) {
   EXPECT_THAT(deliver(100), ElementsAre("lost", "after"));
 }
 
+TEST_F(FakeSideband, ACpuThatCameIsFollowedAndOneThatCameBackKeepsItsRecords) {
+  writers_[1].write(comm(10, "before"));
+  ASSERT_TRUE(sideband_->add_cpu(CpuId(1)).ok());
+  ASSERT_TRUE(sideband_->add_cpu(CpuId(2)).ok());
+  EXPECT_THAT(fake_.controls, ElementsAre(PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_ENABLE));
+  FakeRing again(fake_.page(2)), third(fake_.page(3));
+  again.write(comm(30, "after"));
+  third.write(comm(20, "new"));
+  sideband_->drain();
+  EXPECT_THAT(deliver(100), ElementsAre("before", "new", "after"));
+  EXPECT_EQ(sideband_->wakeup_fds().size(), 3u);
+  fake_.refuse = [](const perf_event_attr&) { return ENODEV; };
+  EXPECT_FALSE(sideband_->add_cpu(CpuId(3)).ok());
+}
+
 TEST_F(FakeSideband, ADamagedRingShowsAsALostRecord) {
   std::vector<uint8_t> bad = comm(1, "a");
   bad[6] = 0;

@@ -285,6 +285,26 @@ TEST(HostTrace, AuxFlagsAndUnreadableSidebandAreGaps) {
   EXPECT_EQ(causes[GapCause::cut], 1);
 }
 
+TEST(HostTrace, AHoleMayBeAnywhereSinceTheLastAuxRecordAndTruncationEndsAtItsOwn) {
+  TinyHost h;
+  h.pt(kCpu0, start(1000));
+  h.sideband(kCpu0, PerfBytes()
+                        .at(5)
+                        .aux(0, 4096, perf::kAuxOverwrite)
+                        .at(9)
+                        .aux(0, 4096, perf::kAuxPartial | perf::kAuxOverwrite)
+                        .at(12)
+                        .aux(0, 300, perf::kAuxTruncated));
+  const auto host = h.build();
+  ASSERT_EQ(host->gaps().size(), 2u);
+  EXPECT_EQ(host->gaps()[0].from, RecordTime(5));
+  EXPECT_EQ(host->gaps()[0].to, RecordTime(9));
+  EXPECT_EQ(host->gaps()[0].words, "the kernel marked the trace as partial");
+  EXPECT_EQ(host->gaps()[1].from, RecordTime(12));
+  EXPECT_EQ(host->gaps()[1].to, RecordTime(12));
+  EXPECT_EQ(host->gaps()[1].words, "the kernel marked 300 bytes of trace as truncated");
+}
+
 TEST(HostTrace, WithoutPtThereIsNothingToOpen) {
   TinyHost h;
   h.sideband(kCpu0, PerfBytes().at(5).comm(1, 1, "x"));
