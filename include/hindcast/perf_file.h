@@ -62,7 +62,8 @@ inline constexpr uint32_t kFeatureBits = 256;
 inline constexpr uint32_t kTracingData = 66;
 inline constexpr uint32_t kBuildId = 67;
 inline constexpr uint32_t kFinishedRound = 68;
-inline constexpr uint32_t kCompressed = 81;
+inline constexpr uint32_t kCompressed = 81;   // bytes of a zstd stream of kernel records, which ends anywhere
+inline constexpr uint32_t kCompressed2 = 83;  // the same behind a u64 count of them, padded to 8; Linux 6.16
 inline constexpr uint32_t kFirstToolRecord = 64;
 
 /// u32 type; u32 reserved; u64 priv[]. priv[kInfoFilterBytes] bytes of filter text follow, padded to 8, then

@@ -12,6 +12,7 @@
 #include "hindcast/bundle_format.h"
 #include "server/import/elf_placement.h"
 #include "server/import/perf_file.h"
+#include "server/import/perf_packed.h"
 #include "server/import/perf_sideband.h"
 #include "server/import/perf_trace.h"
 #include "transport/json_depth.h"
@@ -36,6 +37,9 @@ Result<TscConversion> conversion(uint64_t shift, uint64_t mult, uint64_t zero) {
 
 /// What PerfReader keeps of AUXTRACE_INFO; words that an older perf did not write are 0.
 using InfoWords = std::array<uint64_t, perf::kInfoWords>;
+
+/// What packed records may unpack to: perf's shrink to a tenth, seldom to a twentieth.
+constexpr uint64_t kLeastUnpacked = uint64_t{64} << 20, kMostGrowth = 64;
 
 class PerfReader {
  public:
@@ -64,6 +68,12 @@ class PerfReader {
 
  private:
   Result<void> walk(PerfSideband& sideband) {
+    PackedRecords packed(kLeastUnpacked + kMostGrowth * file_.data.size());
+    const PackedRecords::Each take_kernel_record = [&](const perf::Record& record) -> Result<void> {
+      if (record.type != perf::kSample) return sideband.add(record);
+      ++samples_;
+      return {};
+    };
     ByteReader r(file_.data);
     while (r.left() > 0) {
       perf::Record record;
@@ -98,17 +108,22 @@ class PerfReader {
           break;
         }
         case perf::kCompressed:
-          return Error{Errc::unsupported,
-                       "cannot import the perf.data file: its records are compressed",
-                       {},
-                       "record without -z"};
-        case perf::kSample:
-          ++samples_;
+          HC_TRY_VOID(packed.add(record.body, record.offset, take_kernel_record));
           break;
+        case perf::kCompressed2: {
+          ByteReader body(record.body);
+          const uint64_t bytes = body.u64();
+          if (body.failed() || bytes > body.left())
+            return bad_perf_file("a compressed record is cut",
+                                 "at byte " + std::to_string(record.offset) + " of the events");
+          HC_TRY_VOID(packed.add(body.take(bytes), record.offset, take_kernel_record));
+          break;
+        }
         default:
-          if (record.type < perf::kFirstToolRecord) HC_TRY_VOID(sideband.add(record));
+          if (record.type < perf::kFirstToolRecord) HC_TRY_VOID(take_kernel_record(record));
       }
     }
+    if (packed.in_record()) note("the last of the compressed records is cut");
     return {};
   }
 

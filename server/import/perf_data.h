@@ -10,7 +10,7 @@ namespace hindcast::server {
 /// True for the first bytes of any perf.data file, also of those that cannot be imported.
 bool is_perf_data(ByteSpan file);
 
-/// Understands files (PERFILE2, hindcast/perf_file.h), not pipes, not compressed ones, not those of big-endian machines.
+/// Understands files (PERFILE2, hindcast/perf_file.h), packed by -z or not; not pipes, not those of big-endian machines.
 ///   PT         AUXTRACE records of one CPU (or one thread) joined to one stream. Where a snapshot begins or bytes are
 ///              missing is a cut; what two snapshots of a ring have in common is taken once.
 ///   records    one sideband stream per CPU and one for what belongs to no CPU, trailers rewritten as kOurSampleType says.

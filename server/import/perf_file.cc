@@ -109,8 +109,6 @@ Result<PerfFile> read_perf_file(ByteSpan file) {
   HC_TRY(out.features, read_features(file, h));
   if (out.features.contains(perf::kFeatureDirFormat))
     return unsupported("it is part of a folder that perf record --threads wrote", kOnlyFiles);
-  if (out.features.contains(perf::kFeatureCompressed))
-    return unsupported("its records are compressed", "record without -z");
   return out;
 }
 

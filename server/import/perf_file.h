@@ -27,7 +27,7 @@ struct PerfFile {
   std::string text(uint32_t feature) const;
 };
 
-/// Errors: bad_input, unsupported (a pipe, compressed, another byte order, a folder's file), too_large.
+/// Errors: bad_input, unsupported (a pipe, another byte order, a folder's file), too_large.
 Result<PerfFile> read_perf_file(ByteSpan file);
 
 /// The Error of everything that is wrong inside: "cannot import the perf.data file: ...".

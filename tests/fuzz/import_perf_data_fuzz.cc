@@ -3,6 +3,9 @@
 // Opinions: what is accepted can be written as a bundle; its PT bytes are no more than the file's; its records can be walked
 // and each has its trailer; reading it again gives the same.
 #include "server/import/perf_data.h"
+
+#include <zstd.h>
+
 #include "tests/fuzz/fuzz_support.h"
 #include "tests/support/perf_file_bytes.h"
 #include "tests/unit/server/import_support.h"
@@ -24,6 +27,17 @@ const MemoryFolder& root() {
   return f;
 }
 
+/// A record of the kernel's as `perf record -z` packs it.
+std::vector<uint8_t> packed_record() {
+  test::PerfFileBytes f;
+  f.switch_in(2, 70);
+  const std::vector<uint8_t> file = f.bytes();
+  const size_t from = f.layout().data, size = f.layout().table - from;
+  std::vector<uint8_t> packed(ZSTD_compressBound(size));
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), file.data() + from, size, 1));
+  return packed;
+}
+
 }  // namespace
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned random) {
@@ -33,6 +47,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
     f.trace(1, 0, {1, 2, 3}).switch_in(1, 50).mmap2("/bin/a", 4).mmap2("/b", 4, {0xab, 0xcd, 0xef});
     f.trace(1, 3, {4, 5}).trace(0, 9, {9}).record(perf::kComm, std::vector<uint8_t>(24), 0, 0, 0);
     f.text(perf::kFeatureHostname, "h").text(perf::kFeatureCpuId, "GenuineIntel,6,85,4");
+    f.event(perf::kCompressed, packed_record());
     f.text(perf::kFeatureHindcast, "{\"root_pids\":[1]}");
     return f.bytes();
   }();
