@@ -18,8 +18,8 @@ namespace hindcast {
 enum class StreamKind : uint8_t {
   pt = 1,        // Intel PT packets of one CPU (or one thread), oldest byte first
   sideband = 2,  // perf records (perf_record.h) of one CPU, or synthesised ones (cpu = kNoCpu), oldest first
-  clocks = 3,    // clock samples; reserved here, written from a later version on
-  waits = 4,     // reserved
+  clocks = 3,    // clock samples (clock_sample.h)
+  waits = 4,     // who slept, who woke whom, messages (wait_record.h)
   net = 5,       // reserved
 };
 
