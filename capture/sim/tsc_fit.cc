@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 
-#include <x86intrin.h>
+#include "capture/sample_clock.h"
 
 namespace hindcast::sim {
 namespace {
@@ -37,22 +36,7 @@ uint64_t scaled(uint64_t tsc, uint32_t mult, uint16_t shift) {
 
 }  // namespace
 
-ClockSample sample_raw_clock() {
-  ClockSample best;
-  uint64_t width = ~uint64_t{0};
-  for (int i = 0; i < 8; ++i) {
-    timespec ts;
-    unsigned aux;
-    const uint64_t before = __rdtscp(&aux);
-    ::clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
-    const uint64_t after = __rdtscp(&aux);
-    if (after - before < width) {
-      width = after - before;
-      best = {before, static_cast<uint64_t>(ts.tv_sec) * 1000000000u + static_cast<uint64_t>(ts.tv_nsec), after};
-    }
-  }
-  return best;
-}
+ClockSample sample_raw_clock() { return capture::sample_clock(CLOCK_MONOTONIC_RAW); }
 
 void TscFit::add(const ClockSample& sample) {
   samples_.push_back(sample);

@@ -9,16 +9,10 @@
 #include <deque>
 #include <optional>
 
+#include "hindcast/clock_sample.h"
 #include "hindcast/pt_config.h"
 
 namespace hindcast::sim {
-
-/// A clock reading between two TSC readings.
-struct ClockSample {
-  uint64_t tsc_before = 0;
-  uint64_t ns = 0;
-  uint64_t tsc_after = 0;
-};
 
 /// Reads CLOCK_MONOTONIC_RAW between two TSC readings; the tightest of a few tries. About 1 us.
 ClockSample sample_raw_clock();
