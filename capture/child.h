@@ -35,6 +35,7 @@ class Child {
   Result<void> release();
   /// Readable when the child has ended.
   int end_fd() const { return pidfd_.get(); }
+  const Fd& pidfd() const { return pidfd_; }
   /// Collects its end without waiting; none while it runs.
   std::optional<ChildEnd> poll_end();
   void send(int signal);

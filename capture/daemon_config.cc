@@ -74,6 +74,13 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
   c.window.sideband_ring_bytes = ring("trace.sideband_ring", c.window.sideband_ring_bytes);
   c.window.sideband.switch_bytes_per_cpu = c.window.sideband.process_bytes =
       s.bytes("trace.sideband_window", c.window.sideband.process_bytes);
+  const std::string waits = s.text("trace.waits", "auto");
+  if (const auto want = parse_want(waits))
+    c.window.waits = *want;
+  else
+    s.wrong("trace.waits", "not auto, on or off");
+  c.window.waits_ring_bytes = ring("trace.waits_ring", c.window.waits_ring_bytes);
+  c.window.waits_bytes = s.bytes("trace.waits_window", c.window.waits_bytes);
   c.window.command = s.texts("window.command");
   c.window.cgroup = path(s.text("window.cgroup", ""));
   if (!c.window.cgroup.empty() && !c.window.command.empty())

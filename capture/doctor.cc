@@ -11,6 +11,7 @@
 #include "capture/sideband.h"
 #include "capture/sim_files.h"
 #include "capture/text_file.h"
+#include "capture/wait_probe.h"
 #include "capture/words.h"
 
 namespace hindcast::capture {
@@ -44,6 +45,7 @@ class Doctor {
     look_at_limits();
     look_at_capabilities();
     look_at_tracing_files();
+    look_at_waits();
     const bool simulator = look_at_simulator();
     out_.perf_source = pt && sideband;
     out_.simulated_source = simulator && sideband;
@@ -179,6 +181,23 @@ class Doctor {
     const bool there = ::access(btf.c_str(), R_OK) == 0;
     add("BTF", there ? AbilityState::ok : AbilityState::degraded, there ? btf : btf + " is missing", "readable",
         "BPF programs cannot read kernel structures: no waits and wake-ups", "a kernel with CONFIG_DEBUG_INFO_BTF");
+  }
+
+  void look_at_waits() {
+    // really loaded and attached, like sideband: for a moment, and following nobody
+    WaitProbeConfig probe;
+    probe.ring_bytes = size_t{64} << 10;
+    probe.sys = config_.roots.sys;
+    probe.proc = config_.roots.proc;
+    const auto opened = WaitProbe::open(probe);
+    const std::string name = "waits, wakes and messages (BPF programs)";
+    if (opened)
+      add(name, AbilityState::ok, "loaded and attached");
+    else
+      add(name, AbilityState::degraded, opened.error().what + ": " + opened.error().found,
+          "CAP_BPF and CAP_PERFMON, BTF, a ring buffer (Linux 5.15)",
+          "who waited for what, who woke whom and which message was whose is not recorded; all else is",
+          opened.error().fix);
   }
 
   bool look_at_simulator() {

@@ -58,6 +58,9 @@ struct Options {
   bool kernel = false;
   std::string sideband_ring = "4M";
   std::string sideband_window = "64M";
+  std::string waits = "auto";
+  std::string waits_ring = "8M";
+  std::string waits_window = "64M";
   SourceChoice source;
   double linger = 1.0;
   bool doctor = false;
@@ -90,12 +93,14 @@ int run_record(const Options& o) {
     out = *v;
     return true;
   };
-  uint64_t sideband_ring = 0, sideband_window = 0;
+  uint64_t sideband_ring = 0, sideband_window = 0, waits_ring = 0, waits_window = 0;
   window.ring_bytes = 0;
   bool good = o.ring == "auto" || size(o.ring, "--ring", window.ring_bytes, true);
   good = (o.ring_budget.empty() || size(o.ring_budget, "--ring-budget", window.ring_budget, false)) && good;
   good = size(o.sideband_ring, "--sideband-ring", sideband_ring, true) && good;
   good = size(o.sideband_window, "--sideband-window", sideband_window, false) && good;
+  good = size(o.waits_ring, "--waits-ring", waits_ring, true) && good;
+  good = size(o.waits_window, "--waits-window", waits_window, false) && good;
   const auto pt = parse_pt_options(o.pt);
   if (!pt) say(pt.error().text());
   if (!good || !pt) return kMisused;
@@ -104,6 +109,9 @@ int run_record(const Options& o) {
   window.kernel = o.kernel;
   window.sideband_ring_bytes = sideband_ring;
   window.sideband.switch_bytes_per_cpu = window.sideband.process_bytes = sideband_window;
+  window.waits = *parse_want(o.waits);  // the command line knows no other words
+  window.waits_ring_bytes = waits_ring;
+  window.waits_bytes = waits_window;
   config.linger = std::chrono::milliseconds(static_cast<int64_t>(o.linger * 1000));
 
   auto source = choose_source(o.source, say);
@@ -175,6 +183,14 @@ int main(int argc, char** argv) {
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_option("--sideband-window", o.sideband_window, "switches kept per CPU, and mappings of all")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--waits", o.waits,
+                 "waits, wakes, messages, signals and exits through BPF: where possible, or on, or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  app.add_option("--waits-ring", o.waits_ring, "kernel ring for them")->type_name("SIZE")->capture_default_str();
+  app.add_option("--waits-window", o.waits_window, "how much of them is kept")
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_option("--linger", o.linger, "how long to wait for processes that outlive the command")

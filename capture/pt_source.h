@@ -11,6 +11,7 @@
 #include "hindcast/cut.h"
 #include "hindcast/perf_record.h"
 #include "hindcast/result.h"
+#include "hindcast/wait_record.h"
 
 namespace hindcast::capture {
 
@@ -55,6 +56,9 @@ class PtSource {
   /// Sees each sideband record before it is stored; may rewrite it in place (same length) or drop it. The simulator
   /// hides QEMU's own mappings and helper threads here and learns of context switches.
   virtual RecordFate on_record(CpuId ring, perf::Record& record, std::span<uint8_t> whole_record) = 0;
+  /// Sees each record of waits and messages before it is kept, when sideband until its time has been shown to on_record();
+  /// may change it in place (same length) or drop it. The simulator hides what is not the program's here.
+  virtual RecordFate on_wait(const wait::Record&, std::span<uint8_t>) { return RecordFate::keep; }
   /// Everything up to this time on the record clock has been shown to on_record().
   virtual void sideband_complete_until(RecordTime t) = 0;
 

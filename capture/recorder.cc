@@ -90,6 +90,7 @@ Result<RecordSummary> Recording::run() {
   summary.images = frozen.info.images.size();
   for (const ImageInfo& i : frozen.info.images) summary.image_bytes += i.bytes;
   summary.lost_records = window_.lost_records();
+  summary.lost_waits = window_.lost_waits();
   summary.notes = frozen.info.notes;
   struct stat st {};
   if (::stat(config_.output.c_str(), &st) == 0) summary.file_bytes = static_cast<uint64_t>(st.st_size);
@@ -107,11 +108,12 @@ Result<RecordSummary> record_command(PtSource& source, PerfCalls& calls, const R
 std::string RecordSummary::text(const RecordConfig& config, const std::string& source) const {
   std::string out = "recorded " + shell_quoted(config.window.command).substr(0, 200) + " with " + source + " PT; it " +
                     (command_ended ? command.text() : std::string("still runs"));
-  uint64_t pt = 0, sideband = 0, lost_pt = 0;
+  uint64_t pt = 0, sideband = 0, waits = 0, lost_pt = 0;
   size_t cpus = 0;
   std::string window;
   for (const StreamInfo& s : streams) {
     if (s.kind == StreamKind::sideband) sideband += s.bytes;
+    if (s.kind == StreamKind::waits) waits += s.bytes;
     if (s.kind != StreamKind::pt) continue;
     pt += s.bytes;
     lost_pt += s.lost_bytes;
@@ -122,6 +124,8 @@ std::string RecordSummary::text(const RecordConfig& config, const std::string& s
   out += "\n  trace     " + human_bytes(pt) + " on " + std::to_string(cpus) + " CPUs" + window;
   if (lost_pt) out += "\n            " + human_bytes(lost_pt) + " known to be lost";
   out += "\n  sideband  " + human_bytes(sideband) + ", " + std::to_string(lost_records) + " records lost";
+  out += "\n  waits     " + (lost_waits ? human_bytes(waits) + ", " + std::to_string(*lost_waits) + " records lost"
+                                        : std::string("not recorded"));
   out += "\n  code      " + std::to_string(images) + " images, " + human_bytes(image_bytes);
   out += "\n  file      " + config.output + ", " + human_bytes(file_bytes);
   return out;

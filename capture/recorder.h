@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct RecordSummary {
   std::vector<StreamInfo> streams;
   size_t images = 0;
   uint64_t image_bytes = 0;
-  uint64_t lost_records = 0;
+  uint64_t lost_records = 0;           // of sideband
+  std::optional<uint64_t> lost_waits;  // none: there are no waits
   uint64_t file_bytes = 0;
   std::vector<std::string> notes;
   /// Some lines for a person, without trailing newline.

@@ -40,6 +40,13 @@ rlimit raise_file_limit() {
 
 }  // namespace
 
+std::optional<Want> parse_want(std::string_view word) {
+  if (word == "off") return Want::no;
+  if (word == "auto") return Want::if_possible;
+  if (word == "on") return Want::yes;
+  return std::nullopt;
+}
+
 Window::Window(PtSource& source, PerfCalls& calls, const WindowConfig& config, Say say)
     : source_(source),
       calls_(calls),
@@ -67,7 +74,7 @@ Result<void> Window::open(const sigset_t& mask) {
   sideband.clock = simulated_ ? RecordClock::monotonic_raw : RecordClock::perf_default;
   sideband.ring_bytes = config_.sideband_ring_bytes;
   HC_TRY(sideband_, Sideband::open(calls_, sideband, notes_));
-  if (cgroup_) return {};
+  if (cgroup_) return open_waits();
   HC_TRY(const std::vector<std::string> argv, source_.command(config_.command));
   HC_TRY(child_, Child::fork_stopped(argv, mask, files_));
   tree_.add_root(child_->pid());
@@ -78,6 +85,24 @@ Result<void> Window::open(const sigset_t& mask) {
     if (const auto r = sideband_->watch_page_faults(child_->pid()); !r)
       note("page faults do not interrupt the simulated trace: " + r.error().what);
   }
+  return open_waits();
+}
+
+Result<void> Window::open_waits() {
+  if (config_.waits == Want::no) return {};
+  WaitProbeConfig probe;
+  probe.cgroup = cgroup_ ? &*cgroup_ : nullptr;
+  probe.ring_bytes = config_.waits_ring_bytes;
+  auto waits = Waits::open(probe, config_.waits_bytes);
+  // before it runs: all that it starts is followed
+  Result<void> r = waits ? Result<void>() : Result<void>(waits.error());
+  if (r && child_) r = waits->follow(child_->pidfd());
+  if (r)
+    waits_.emplace(std::move(*waits));
+  else if (config_.waits == Want::yes)
+    return r;
+  else
+    note(r.error().what + " (" + r.error().found + "); to have them: " + r.error().fix);
   return {};
 }
 
@@ -213,9 +238,11 @@ void Window::deliver_settled() {
   const auto wall = Clock::now();
   const std::optional<RecordTime> now = sideband_->now();
   drain();
+  if (waits_) waits_->poll();
   const RecordTime reading = now ? *now : sideband_->newest();
   if (settling_ && wall - settling_since_ >= kRecordsSettle) {
     deliver(*settling_);
+    keep_waits(settling_since_);
     source_.sideband_complete_until(*settling_);
     complete_until_ = *settling_;
     complete_since_ = settling_since_;
@@ -225,6 +252,12 @@ void Window::deliver_settled() {
     settling_ = reading;
     settling_since_ = wall;
   }
+}
+
+void Window::keep_waits(Clock::time_point until) {
+  if (!waits_) return;
+  waits_->keep(until,
+               [this](const wait::Record& record, std::span<uint8_t> whole) { return source_.on_wait(record, whole); });
 }
 
 Result<void> Window::step(std::span<const int> also) {
@@ -279,11 +312,14 @@ Result<std::optional<Frozen>> Window::take_snapshot() {
 
 Result<void> Window::finish_sideband() {
   HC_TRY_VOID(sideband_->disable());
+  if (waits_) waits_->detach();
   // Until every CPU has left the code that might have been writing a record.
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) std::this_thread::sleep_for(milliseconds(20));
   drain();
   const RecordTime end = now();
+  if (waits_) waits_->finish();
   deliver(RecordTime::max());
+  keep_waits(Clock::time_point::max());
   source_.sideband_complete_until(end);
   return {};
 }
@@ -317,6 +353,8 @@ Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
   const std::vector<Cut> extra(std::make_move_iterator(sideband), std::make_move_iterator(cuts.end()));
   cuts.erase(sideband, cuts.end());
   for (Cut& c : store_->streams(cpus_, extra)) cuts.push_back(std::move(c));
+  if (waits_)
+    for (Cut& c : waits_->streams()) cuts.push_back(std::move(c));
   frozen.cuts = std::move(cuts);
   frozen.code = code_.collect();
   frozen.info.notes.insert(frozen.info.notes.end(), frozen.code.notes.begin(), frozen.code.notes.end());
@@ -353,6 +391,11 @@ std::vector<std::string> Window::warnings() const {
     note("the sideband window is full: " + std::to_string(store_->evicted_switches()) +
          " context switches dropped from its beginning, " + std::to_string(store_->folded_records()) +
          " older records folded into its checkpoint");
+  if (waits_ && waits_->lost())
+    note(std::to_string(waits_->lost()) +
+         " records of waits and messages were lost (ring too small or daemon too slow); where, the stream says");
+  if (waits_ && waits_->evicted())
+    note("the window of waits is full: " + std::to_string(waits_->evicted()) + " records dropped from its beginning");
   if (lost_faults_)
     note(std::to_string(lost_faults_) +
          " page faults were dropped by the kernel: they do not interrupt the simulated trace");

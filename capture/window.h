@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "capture/cgroup.h"
@@ -18,8 +19,14 @@
 #include "capture/pt_source.h"
 #include "capture/sideband.h"
 #include "capture/sideband_store.h"
+#include "capture/waits.h"
 
 namespace hindcast::capture {
+
+/// Whether to do what not every machine can.
+enum class Want : uint8_t { no, if_possible, yes };
+/// "off", "auto" or "on".
+std::optional<Want> parse_want(std::string_view word);
 
 struct WindowConfig {
   std::vector<std::string> command;  // empty: what is in the cgroup
@@ -31,7 +38,10 @@ struct WindowConfig {
   bool kernel = false;                       // PT of the kernel, too
   size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
   SidebandBudget sideband;
-  std::string sys = "/sys";  // where the online CPUs are read
+  Want waits = Want::if_possible;             // and wakes, messages, signals, exits; yes: or fail
+  size_t waits_ring_bytes = size_t{8} << 20;  // shared with the kernel; a power of two pages
+  size_t waits_bytes = size_t{64} << 20;      // kept
+  std::string sys = "/sys";                   // where the online CPUs are read
 };
 
 /// What a freeze took, in memory. Streams, images and placements are put into `info` when it is written.
@@ -75,12 +85,16 @@ class Window {
   Result<Frozen> finish();
 
   uint64_t lost_records() const { return store_->lost_records(); }
+  /// None: waits and messages are not recorded.
+  std::optional<uint64_t> lost_waits() const { return waits_ ? std::optional(waits_->lost()) : std::nullopt; }
 
  private:
   void drain();
   void deliver(RecordTime until);
   void deliver_settled();
+  void keep_waits(Clock::time_point until);
   void store(Delivered& d);
+  Result<void> open_waits();
   void watch_cgroup();
   void watch_cpus();
   bool in_scope(const perf::Record& record) const;
@@ -103,6 +117,7 @@ class Window {
   Clock::time_point next_cpu_look_;
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
+  std::optional<Waits> waits_;
   std::optional<Child> child_;
   std::optional<Cgroup> cgroup_;
   Clock::time_point next_cgroup_look_;

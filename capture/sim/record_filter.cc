@@ -85,7 +85,9 @@ capture::RecordFate RecordFilter::filter(perf::Record& record, std::span<uint8_t
       const auto id = perf::read_sample_id(record, perf::kOurSampleType);
       if (record.type == perf::kExit) {
         const auto task = capture::read_task_record(record);
-        return task && helpers_.erase(task->tid.value()) ? RecordFate::drop : RecordFate::keep;
+        if (!task || !helpers_.erase(task->tid.value())) return RecordFate::keep;
+        ended_helpers_.insert(task->tid.value());
+        return RecordFate::drop;
       }
       return id && is_helper(id->tid) ? RecordFate::drop : RecordFate::keep;
     }
@@ -161,20 +163,53 @@ capture::RecordFate RecordFilter::comm(const perf::Record& record, std::span<uin
   return RecordFate::keep;
 }
 
+/// Where QEMU puts the program, [first, second); the likely range while the process has not said it.
+std::pair<uint64_t, uint64_t> RecordFilter::program_range(Pid pid, const Process& process) const {
+  {
+    std::lock_guard lock(mutex_);
+    if (const Connection* c = connection_after(pid, process.begun); c && c->high > c->low) return {c->low, c->high};
+  }
+  if (process.high) return {process.low, process.high};
+  return {kLikelyLow, kLikelyHigh};
+}
+
+bool RecordFilter::in_program(int32_t pid, uint64_t address) const {
+  const auto process = processes_.find(pid);
+  if (process == processes_.end() || process->second.native) return true;
+  const auto [low, high] = program_range(Pid(pid), process->second);
+  return address >= low && address < high;
+}
+
+capture::RecordFate RecordFilter::filter(const wait::Record& record, std::span<uint8_t> whole) {
+  const auto put = [&](const auto& changed) { std::memcpy(whole.data(), &changed, whole.size()); };
+  const wait::Header& h = record.header;
+  const auto pair = [&](int32_t woken, uint32_t flags) {
+    const bool by_helper = has_helper(h.tid) && !(flags & (wait::kSoftInterrupt | wait::kHardInterrupt));
+    return by_helper || has_helper(woken) ? RecordFate::drop : RecordFate::keep;
+  };
+  if (const auto wake = wait::as<wait::Wake>(record)) return pair(wake->woken_tid, wake->flags);
+  if (const auto sent = wait::as<wait::SignalSent>(record)) return pair(sent->to_tid, sent->flags);
+  if (has_helper(h.tid)) return RecordFate::drop;
+  if (const auto futex = wait::as<wait::Futex>(record))
+    return in_program(h.pid, futex->address) ? RecordFate::keep : RecordFate::drop;
+  if (auto sleep = wait::as<wait::Sleep>(record); sleep && sleep->on.kind == wait::kFutexObject) {
+    if (in_program(h.pid, sleep->on.id)) return RecordFate::keep;
+    sleep->on = {};
+    sleep->begun = 0;
+    put(*sleep);
+  } else if (auto taken = wait::as<wait::SignalTaken>(record); taken && taken->handler > 1) {
+    taken->handler = 1;
+    put(*taken);
+  }
+  return RecordFate::keep;
+}
+
 capture::RecordFate RecordFilter::map(const perf::Record& record, std::span<uint8_t> whole) {
   const auto m = capture::read_map_record(record, perf::kOurSampleType);
   if (!m) return RecordFate::keep;
   const auto process = processes_.find(m->pid.value());
   if (process == processes_.end() || process->second.native) return RecordFate::keep;
-  uint64_t low = process->second.high ? process->second.low : kLikelyLow;
-  uint64_t high = process->second.high ? process->second.high : kLikelyHigh;
-  {
-    std::lock_guard lock(mutex_);
-    if (const Connection* c = connection_after(m->pid, process->second.begun); c && c->high > c->low) {
-      low = c->low;
-      high = c->high;
-    }
-  }
+  const auto [low, high] = program_range(m->pid, process->second);
   if (m->start < low || m->start >= high || m->length > high - m->start) return RecordFate::drop;
   if (m->path.empty() || m->path[0] != '/' || m->path.rfind("//", 0) == 0) return RecordFate::keep;
   if (!(m->prot & PROT_READ) || (m->prot & PROT_EXEC) || !executable(m->path, m->file_offset, m->length))

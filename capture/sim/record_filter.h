@@ -3,6 +3,15 @@
 //   QEMU's own mappings, its helper threads and the plugin's     dropped
 //   the program's code, which QEMU maps readable only            made executable, as its ELF segment says
 //   "qemu-x86_64" as the name of an executed program             replaced by the program's
+//
+// and in the records of waits and messages:
+//
+//   what helper threads do, and waking them                      dropped
+//   futexes that are not in the program's memory                 dropped; a sleep on one keeps no object
+//   addresses of signal handlers: QEMU's                         "not known"
+//
+// What cannot be told apart: a SIGSEGV that QEMU raises and handles itself when code is written to, and a thread that
+// sleeps inside of QEMU. Both look like the program's.
 #pragma once
 
 #include <condition_variable>
@@ -37,6 +46,12 @@ class RecordFilter {
   /// that is only just new.
   RecordFate filter(perf::Record& record, std::span<uint8_t> whole);
 
+  /// The same for a record of waits and messages, when the sideband until its time has been filtered.
+  RecordFate filter(const wait::Record& record, std::span<uint8_t> whole);
+
+  /// Records of waits until the sideband filtered last are filtered too: threads that ended may be forgotten.
+  void forget_ended() { ended_helpers_.clear(); }
+
   /// The thread is QEMU's or the plugin's own.
   bool is_helper(Tid tid) const { return helpers_.contains(tid.value()); }
 
@@ -57,6 +72,9 @@ class RecordFilter {
   RecordFate map(const perf::Record& record, std::span<uint8_t> whole);
   RecordFate comm(const perf::Record& record, std::span<uint8_t> whole);
   RecordFate fork(const perf::Record& record);
+  bool has_helper(int32_t tid) const { return helpers_.contains(tid) || ended_helpers_.contains(tid); }
+  bool in_program(int32_t pid, uint64_t address) const;
+  std::pair<uint64_t, uint64_t> program_range(Pid pid, const Process& process) const;
   bool executable(const std::string& path, uint64_t offset, uint64_t length);
 
   std::function<RecordTime(uint64_t)> to_record_time_;
@@ -66,6 +84,7 @@ class RecordFilter {
   std::map<int32_t, bool> execs_;                           // by pid: the announced exec runs natively
   std::map<int32_t, Process> processes_;                    // only filter()'s thread
   std::set<int32_t> helpers_;
+  std::set<int32_t> ended_helpers_;  // whose last records of waits may still come
   struct Segment {
     uint64_t offset, length;
     bool executable;

@@ -130,6 +130,9 @@ class SimSource final : public PtSource {
   Result<std::vector<std::string>> command(const std::vector<std::string>& argv) override;
   Result<void> on_started(Pid pid) override;
   RecordFate on_record(CpuId ring, perf::Record& record, std::span<uint8_t> whole) override;
+  RecordFate on_wait(const wait::Record& record, std::span<uint8_t> whole) override {
+    return filter_.filter(record, whole);
+  }
   void sideband_complete_until(RecordTime t) override;
   Result<void> poll() override;
   Result<void> start_snapshot() override;
@@ -318,6 +321,7 @@ RecordFate SimSource::on_record(CpuId ring, perf::Record& record, std::span<uint
 }
 
 void SimSource::sideband_complete_until(RecordTime t) {
+  filter_.forget_ended();  // the caller showed the waits of that time before
   std::lock_guard lock(mutex_);
   complete_until_ = std::max(complete_until_, t);
 }

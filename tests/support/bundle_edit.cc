@@ -37,9 +37,9 @@ void write_bundle(MemorySnapshot& snapshot, const std::string& path) {
   };
   for (const ImageInfo& i : snapshot.info.images)
     pieces(snapshot.source.images[i.id], [&](ByteSpan b) { return writer.append_image(i.id, b); });
-  for (const StreamKind kind : {StreamKind::sideband, StreamKind::pt})
+  for (const bool trace : {false, true})
     for (const StreamInfo& s : snapshot.info.streams)
-      if (s.kind == kind)
+      if ((s.kind == StreamKind::pt) == trace)
         pieces(snapshot.source.streams[s.id], [&](ByteSpan b) { return writer.append_stream(s.id, b); });
   must(writer.end_snapshot(snapshot.info));
   must(writer.finish());

@@ -12,7 +12,8 @@ namespace hindcast::server::cli {
 namespace {
 
 struct RecordFlags {
-  std::string source = "auto", pt, ring, ring_budget, scope, sideband_ring, sideband_window, sim, truth;
+  std::string source = "auto", pt, ring, ring_budget, scope, sideband_ring, sideband_window, waits, waits_ring,
+              waits_window, sim, truth;
   bool kernel = false;
 };
 
@@ -57,6 +58,9 @@ int record(const Request& request, const RecordFlags& flags) {
   if (flags.kernel) args.push_back("--kernel");
   pass("--sideband-ring", flags.sideband_ring);
   pass("--sideband-window", flags.sideband_window);
+  pass("--waits", flags.waits);
+  pass("--waits-ring", flags.waits_ring);
+  pass("--waits-window", flags.waits_window);
   pass("--sim", flags.sim);
   pass("--truth", flags.truth);
   args.push_back("--");
@@ -106,6 +110,17 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("SIZE");
   sub->add_option("--sideband-window", flags->sideband_window,
                   "switches kept per CPU, and mappings of all, as in 64M (default); the newest are kept")
+      ->type_name("SIZE");
+  sub->add_option(
+         "--waits", flags->waits,
+         "who waited for what, who woke whom, messages, signals and exits, through BPF: auto (default: where this "
+         "machine can), on or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->option_text("auto|on|off");
+  sub->add_option("--waits-ring", flags->waits_ring,
+                  "kernel ring for them, as in 8M (default); small ones lose records")
+      ->type_name("SIZE");
+  sub->add_option("--waits-window", flags->waits_window, "how much of them is kept, as in 64M (default)")
       ->type_name("SIZE");
   sub->add_option("--sim", flags->sim, "knobs of the simulator, as in seed=1,ovf=1000")->type_name("LIST");
   sub->add_option("--truth", flags->truth, "simulated only: also write what really ran into this folder, for verify")

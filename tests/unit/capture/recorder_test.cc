@@ -122,10 +122,8 @@ TEST_F(RecorderTest, WritesOnePtAndOneSidebandStreamPerCpuAndACheckpoint) {
     if (s.kind == StreamKind::pt) {
       pt++;
       EXPECT_EQ(r->streams.at(s.id), (std::vector<uint8_t>{1, 2, 3, static_cast<uint8_t>(s.cpu.value())}));
-    } else if (s.cpu == kNoCpu) {
-      checkpoint++;
-    } else {
-      sideband++;
+    } else if (s.kind == StreamKind::sideband) {
+      (s.cpu == kNoCpu ? checkpoint : sideband)++;
     }
   }
   EXPECT_EQ(pt, sideband);
