@@ -9,6 +9,7 @@
 #include "server/open_snapshot.h"
 #include "server/text_reader.h"
 #include "server/verify.h"
+#include "server/wait_reader.h"
 #include "transport/bundle_reader.h"
 
 namespace hindcast::server {
@@ -93,6 +94,10 @@ class BundleQuery : public Query {
   Result<std::unique_ptr<Reader<TextItem>>> records(const TextQuestion& question) override {
     HC_TRY(OpenSnapshot * s, open(question.snapshot));
     return read_records(*s, question);
+  }
+  Result<std::unique_ptr<Reader<WaitItem>>> waits(const WaitQuestion& question) override {
+    HC_TRY(OpenSnapshot * s, open(question.snapshot));
+    return read_waits(*s, question);
   }
   Result<SharedBytes> stream_bytes(size_t snapshot, uint32_t id) override {
     HC_TRY(OpenSnapshot * s, open(snapshot));

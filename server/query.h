@@ -3,6 +3,7 @@
 //   open_query(path)  ->  Query  ->  overview()            what there is: hosts, threads, coverage, gaps
 //                                    flow(), calls()       what a thread did: pulled item by item
 //                                    packets(), records()  what the trace says, as text
+//                                    waits()               who slept, who woke whom, messages, signals, exits
 //                                    *_bytes()             what was recorded, as it is
 //                                    verify()              is it whole, does it decode, does it equal the truth
 //   import_to_bundle()                                   a trace of another tool becomes a bundle
@@ -230,6 +231,23 @@ struct TextQuestion {
   uint64_t from = 0, to = UINT64_MAX;  // bytes in each stream, [from, to)
 };
 
+/// One record of a `waits` stream, or bytes of it that are none.
+struct WaitItem {
+  uint32_t stream = 0;
+  uint64_t offset = 0;
+  std::vector<uint8_t> record;                 // whole, for wait_record.h; empty: see damage
+  std::string damage;                          // what is wrong there, in words
+  TscInterval time;                            // when; of what takes time, its end
+  TscInterval begun = TscInterval::unknown();  // of what takes time, its begin where it is known
+};
+
+struct WaitQuestion {
+  size_t snapshot = 0;
+  std::optional<Tid> tid;  // what it did, and what was done to it
+  std::optional<CpuId> cpu;
+  TscInterval time = TscInterval::unknown();  // only what may have been under way then
+};
+
 /// Counts of one flow.
 struct FlowCounts {
   uint64_t instructions = 0, blocks = 0, events = 0;
@@ -323,6 +341,9 @@ class Query {
   virtual Result<std::unique_ptr<Reader<CallItem>>> calls(const CallQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> packets(const TextQuestion& question) = 0;
   virtual Result<std::unique_ptr<Reader<TextItem>>> records(const TextQuestion& question) = 0;
+  /// In order of time; records that were lost are told whatever is asked for. Errors: as overview(), and not_found where none
+  /// were recorded.
+  virtual Result<std::unique_ptr<Reader<WaitItem>>> waits(const WaitQuestion& question) = 0;
 
   /// What a stream or an image holds, whole, for those who hand it on. Ranges of a PT stream that are damaged hold a byte
   /// that begins no packet; damaged sideband ends early. Errors: as overview(); not_found; corrupt for a damaged image.

@@ -61,6 +61,7 @@ const std::vector<Command>& commands() {
         {"stream", true},
         {"offset", true},
         {"limit", true}}},
+      {"waits", {{"json", false}, {"snapshot", true}, {"tid", true}, {"cpu", true}, {"time", true}, {"limit", true}}},
       {"verify", {{"json", false}, {"resync", true}}},
   };
   return all;

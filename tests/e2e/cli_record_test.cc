@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 
 #include "tests/support/run_program.h"
 
@@ -65,6 +66,46 @@ TEST(CliRecord, ASimulatedRecordingIsLabelledAndEveryCommandWorksOnIt) {
   EXPECT_EQ(verify.code, 0) << verify.out << verify.err;
   const Ran sideband = run_program({kHindcast, "dump", file, "--sideband"});
   EXPECT_THAT(sideband.out, HasSubstr("MMAP2"));
+}
+
+TEST(CliRecord, WaitsTellWhoPassedWhatToWhom) {
+  HC_REQUIRE_SIMULATOR();
+  TempFolder folder;
+  const std::string file = folder / "a.hcb";
+  const Ran ran = run_program({kHindcast, "record", "--source", "simulated", "--waits", "on", "-o", file, "--",
+                               "/bin/sh", "-c", "echo hello | cat; exit 3"});
+  if (ran.err.find("cannot record waits") != std::string::npos) GTEST_SKIP() << ran.err;
+  ASSERT_EQ(ran.code, 3) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("  waits  "));
+  const Ran waits = run_program({kHindcast, "waits", "--json", file});
+  ASSERT_EQ(waits.code, 0) << waits.err;
+  std::map<uint64_t, int> sent_by, received_by;  // by pipe; what cat writes goes to the test
+  uint64_t narrow = 0, all = 0;
+  bool exit_seen = false;
+  for (const auto& o : waits.objects()) {
+    ASSERT_EQ(o["type"], "wait");
+    ++all;
+    if (!o["tsc"][0].is_null() && !o["tsc"][1].is_null())
+      narrow += o["tsc"][1].get<uint64_t>() - o["tsc"][0].get<uint64_t>() < 100000;
+    if (o["kind"] == "exit") exit_seen = exit_seen || o["status"] == 3 << 8;
+    if (o["kind"] != "message" || o["result"] != 6) continue;
+    (o["action"] == "send" ? sent_by : received_by)[o["on"]["id"].get<uint64_t>()] = o["tid"].get<int>();
+  }
+  EXPECT_TRUE(exit_seen);
+  ASSERT_EQ(received_by.size(), 1u);
+  const auto [pipe, reader] = *received_by.begin();
+  ASSERT_TRUE(sent_by.contains(pipe)) << "one pipe";
+  EXPECT_NE(sent_by[pipe], reader);
+  EXPECT_GT(narrow, all / 2);
+  const Ran of_one = run_program({kHindcast, "waits", file, "-t", std::to_string(reader)});
+  EXPECT_THAT(of_one.out, HasSubstr("receives 6 bytes, pipe " + std::to_string(pipe)));
+
+  ASSERT_EQ(
+      run_program({kHindcast, "record", "--source", "simulated", "--waits", "off", "-o", file, "--", "/bin/true"}).code,
+      0);
+  const Ran none = run_program({kHindcast, "waits", file});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_THAT(none.err, HasSubstr("--waits on"));
 }
 
 TEST(CliRecord, WithoutAPlaceToWriteItFailsBeforeTheProgramRuns) {

@@ -25,6 +25,7 @@ constexpr const char* kExamples =
     "  hindcast ls hindcast.hcb                  what was captured, and what is missing\n"
     "  hindcast show hindcast.hcb -t 4711        what thread 4711 executed\n"
     "  hindcast calls hindcast.hcb -t 4711       its call tree with times\n"
+    "  hindcast waits hindcast.hcb               who waited for what, who woke whom, messages\n"
     "  hindcast verify hindcast.hcb              checksums, and a decode of everything\n"
     "  hindcast snapshot --server URL            freeze all hosts now; prints the incident\n"
     "  hindcast ls --server URL                  incidents, newest first; latest is the name of the first\n"
@@ -314,6 +315,7 @@ int run(int argc, const char* const* argv) {
   add_show(app, request, chosen);
   add_calls(app, request, chosen);
   add_dump(app, request, chosen);
+  add_waits(app, request, chosen);
   add_verify(app, request, chosen);
   add_bench(app, request, chosen);
   add_import(app, request, chosen);
