@@ -15,7 +15,7 @@ namespace hindcast::decode {
 /// samples, only what every clock that goes forward keeps is claimed.
 class SampledClock {
  public:
-  /// slack_ns: how far a reading may be off the clock itself.
+  /// samples: as read_clock_samples() gives them. slack_ns: how far a reading may be off the clock itself.
   SampledClock(std::vector<ClockSample> samples, uint64_t slack_ns)
       : samples_(std::move(samples)), slack_ns_(slack_ns) {}
 
@@ -24,7 +24,7 @@ class SampledClock {
   bool empty() const { return samples_.empty(); }
 
  private:
-  std::vector<ClockSample> samples_;  // both counters never decrease
+  std::vector<ClockSample> samples_;  // both counters never decrease, and stay below kMostCounted
   uint64_t slack_ns_;
 };
 

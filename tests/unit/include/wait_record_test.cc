@@ -117,6 +117,8 @@ TEST(ClockSamples, ComeBackByClockAndOnlyForward) {
   append_clock_sample(bytes, 1, {40, 300, 39});  // ends before it begins
   append_clock_sample(bytes, 1, {40, 90, 41});   // the clock went backwards
   append_clock_sample(bytes, 1, {50, 300, 51});
+  append_clock_sample(bytes, 1, {60, kMostCounted, 61});
+  append_clock_sample(bytes, 1, {60, 400, kMostCounted});
   bytes.push_back(1);  // a cut end
   const auto samples = read_clock_samples(bytes, 1);
   ASSERT_EQ(samples.size(), 2u);
