@@ -1,5 +1,5 @@
-// The window over a launched command or a cgroup: its PT, the sideband, code bytes and processes, kept going, and taken as it is as often
-// as wanted.
+// The window over a launched command or a cgroup: its PT, the sideband, waits, code bytes and processes, kept going, and taken
+// as it is as often as wanted.
 #pragma once
 
 #include <chrono>

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <optional>
@@ -492,6 +493,66 @@ TEST_F(WaitProbeTest, AfterDetachingNothingComes) {
   ASSERT_EQ(program.wait(), 0);
   drain();
   EXPECT_TRUE(seen_.bytes.empty());
+}
+
+TEST_F(WaitProbeTest, ACgroupIsWatchedWithWhoIsInItAlready) {
+  std::string path;
+  for (const std::string top : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+    if (::access((top + "/cgroup.controllers").c_str(), F_OK) != 0) continue;
+    path = top + "/hindcast-waits-" + std::to_string(::getpid());
+    if (::mkdir(path.c_str(), 0755) == 0) break;
+    path.clear();
+  }
+  if (path.empty()) GTEST_SKIP() << "no cgroup of version 2 in which this user may make one";
+  const auto join = [](const std::string& group, pid_t pid) {
+    std::ofstream file(group + "/cgroup.procs");
+    file << pid << std::flush;
+    return file.good();
+  };
+  ASSERT_EQ(::mkdir((path + "/below").c_str(), 0755), 0);
+  int ends[2], other[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ASSERT_EQ(::pipe(other), 0);
+  {
+    const auto reads = [](int fd) {
+      return [fd] {
+        char byte;
+        return ::read(fd, &byte, 1) == 1 ? 0 : 1;
+      };
+    };
+    Program inside(reads(ends[0])), outside(reads(other[0]));
+    ASSERT_TRUE(join(path + "/below", inside.pid()));
+    inside.let_go();
+    outside.let_go();
+    ::usleep(50000);  // it has begun to read
+    const auto cgroup = Cgroup::open(path);
+    ASSERT_TRUE(cgroup.ok()) << cgroup.error().text();
+    WaitProbeConfig config;
+    config.cgroup = &*cgroup;
+    open(config);
+    if (probe_) {
+      EXPECT_EQ(::write(other[1], "x", 1), 1);
+      EXPECT_EQ(outside.wait(), 0);
+      EXPECT_EQ(::write(ends[1], "x", 1), 1);
+      EXPECT_EQ(inside.wait(), 0);
+      drain();
+      const auto received = seen_.messages(wait::kReceive);
+      ASSERT_EQ(received.size(), 1u);
+      EXPECT_EQ(received[0].header.pid, inside.pid());
+      EXPECT_EQ(received[0].flags, wait::kBeginUnseen);
+      EXPECT_EQ(received[0].begun, 0u);
+      EXPECT_EQ(received[0].on.kind, wait::kPipeObject);
+      EXPECT_TRUE(seen_.messages(wait::kSend).empty()) << "the test is not in the cgroup";
+      size_t woken = 0;
+      for (const auto& w : seen_.all<wait::Wake>(::getpid())) woken += w.woken_tid == inside.pid();
+      EXPECT_GE(woken, 1u) << "one side is enough";
+      ASSERT_EQ(seen_.all<wait::Exit>().size(), 1u);
+      EXPECT_EQ(seen_.all<wait::Exit>()[0].header.pid, inside.pid());
+    }
+  }
+  ::rmdir((path + "/below").c_str());
+  ::rmdir(path.c_str());
+  for (const int fd : {ends[0], ends[1], other[0], other[1]}) ::close(fd);
 }
 
 TEST(WaitProbe, WithoutPrivilegeItSaysWhatIsMissing) {
