@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -15,40 +14,17 @@
 #include <sys/vfs.h>
 #include <waits.skel.h>
 
-#include "capture/text_file.h"
-
 namespace hindcast::capture {
 
 namespace {
 
 constexpr ino_t kFirstPidNamespace = 0xeffffffc;  // PROC_PID_INIT_INO: part of the kernel's interface to user space
 
-/// What libbpf had to say last, for the error. It has one callback for the whole process.
-thread_local std::string last_words;
-
-int listen(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level != LIBBPF_WARN) return 0;
-  char text[512];
-  std::vsnprintf(text, sizeof text, format, arguments);
-  last_words = text;
-  while (!last_words.empty() && last_words.back() == '\n') last_words.pop_back();
-  const size_t line = last_words.find('\n');
-  if (line != std::string::npos) last_words.resize(line);
-  return 0;
-}
+constexpr const char* kKernel =
+    "a kernel with CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_DEBUG_INFO_BTF, 5.15 or newer";
 
 Error refused(int error, const WaitProbeConfig& config, const std::string& what) {
-  const bool permission = error == EPERM || error == EACCES;
-  std::string found = std::strerror(error);
-  if (!last_words.empty()) found += "; " + last_words;
-  if (permission) {
-    const auto setting = read_text_file(config.proc + "/sys/kernel/unprivileged_bpf_disabled", 64);
-    found += "; kernel.unprivileged_bpf_disabled = " + (setting ? trimmed(*setting) : std::string("unreadable"));
-  }
-  return Error{
-      permission ? Errc::permission : Errc::unavailable, "cannot record waits and messages: " + what, std::move(found),
-      permission ? "run as root, or: setcap cap_bpf,cap_perfmon+ep HINDCASTD"
-                 : "a kernel with CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_DEBUG_INFO_BTF, 5.15 or newer"};
+  return bpf_refused(error, config.proc, "cannot record waits and messages: " + what, kKernel);
 }
 
 /// Where the kernel keeps a per-CPU variable, from the begin of these; none when its BTF does not say.
@@ -102,37 +78,14 @@ Result<uint32_t> cgroup_level(const Cgroup& cgroup) {
                      "run hindcastd in the host's cgroup namespace");
 }
 
-/// errno of a failed libbpf call that returns it negated.
-int errno_of(int result) { return result < 0 ? -result : 0; }
-
 }  // namespace
 
 struct WaitProbe::Impl {
   waits_bpf* programs = nullptr;
-  ring_buffer* ring = nullptr;
-  const std::function<void(ByteSpan)>* sink = nullptr;
-  size_t ring_bytes = 0, taken = 0;
+  BpfRing ring;
   size_t cpus = 0;
 
-  ~Impl() {
-    ring_buffer__free(ring);
-    waits_bpf::destroy(programs);
-  }
-  static int take(void* self, void* data, size_t size) {
-    auto& impl = *static_cast<Impl*>(self);
-    (*impl.sink)({static_cast<const uint8_t*>(data), size});
-    impl.taken += size;
-    return impl.taken < impl.ring_bytes ? 0 : -ECANCELED;  // the kernel may write as fast as we read
-  }
-  template <class Visit>
-  void each_program(Visit visit) const {
-    bpf_program* program = nullptr;
-    bpf_object__for_each_program(program, programs->obj) {
-      bpf_prog_info info{};
-      uint32_t size = sizeof info;
-      if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0) visit(info);
-    }
-  }
+  ~Impl() { waits_bpf::destroy(programs); }
 };
 
 WaitProbe::WaitProbe(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -150,8 +103,7 @@ Result<WaitProbe> WaitProbe::open(const WaitProbeConfig& config) {
     return Error{Errc::unavailable, "cannot record waits and messages: hindcastd runs in a pid namespace",
                  "BPF programs tell the process ids of the host, sideband those of this namespace",
                  "run hindcastd in the host's pid namespace"};
-  last_words.clear();
-  libbpf_set_print(listen);
+  hush_bpf();
   auto impl = std::make_unique<Impl>();
   impl->programs = waits_bpf::open();
   if (!impl->programs) return refused(errno, config, "the BPF programs cannot be opened");
@@ -174,13 +126,12 @@ Result<WaitProbe> WaitProbe::open(const WaitProbeConfig& config) {
     programs.rodata->knows_preempt_count = 1;
     programs.rodata->preempt_count_at = *at;
   }
-  impl->ring_bytes = config.ring_bytes;
   if (const int e = errno_of(bpf_map__set_max_entries(programs.maps.ring, static_cast<uint32_t>(config.ring_bytes))))
     return refused(e, config, "the ring cannot have " + std::to_string(config.ring_bytes) + " bytes");
   if (const int e = errno_of(waits_bpf::load(impl->programs)))
     return refused(e, config, "the kernel refuses the BPF programs");
-  impl->ring = ring_buffer__new(bpf_map__fd(programs.maps.ring), Impl::take, impl.get(), nullptr);
-  if (!impl->ring) return refused(errno, config, "the ring cannot be mapped");
+  if (const int e = impl->ring.open(bpf_map__fd(programs.maps.ring), config.ring_bytes))
+    return refused(e, config, "the ring cannot be mapped");
   if (const int e = errno_of(waits_bpf::attach(impl->programs)))
     return refused(e, config, "the BPF programs cannot be attached");
   return WaitProbe(std::move(impl));
@@ -195,12 +146,7 @@ Result<void> WaitProbe::follow(const Fd& pidfd) {
   return {};
 }
 
-void WaitProbe::drain(const std::function<void(ByteSpan)>& sink) {
-  impl_->sink = &sink;
-  impl_->taken = 0;
-  ring_buffer__consume(impl_->ring);  // its only error is that of take(), which ends it
-  impl_->sink = nullptr;
-}
+void WaitProbe::drain(const std::function<void(ByteSpan)>& sink) { impl_->ring.drain(sink); }
 
 void WaitProbe::detach() { waits_bpf::detach(impl_->programs); }
 
@@ -208,19 +154,8 @@ std::span<const uint64_t> WaitProbe::dropped() const {
   return {reinterpret_cast<const uint64_t*>(impl_->programs->bss->dropped), impl_->cpus};
 }
 
-uint64_t WaitProbe::missed() const {
-  uint64_t all = 0;
-  impl_->each_program([&all](const bpf_prog_info& info) { all += info.recursion_misses; });
-  return all;
-}
+uint64_t WaitProbe::missed() const { return cost_of(impl_->programs->obj).missed; }
 
-WaitProbe::Cost WaitProbe::cost() const {
-  Cost cost;
-  impl_->each_program([&cost](const bpf_prog_info& info) {
-    cost.runs += info.run_cnt;
-    cost.ns += info.run_time_ns;
-  });
-  return cost;
-}
+BpfCost WaitProbe::cost() const { return cost_of(impl_->programs->obj); }
 
 }  // namespace hindcast::capture

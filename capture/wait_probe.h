@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "capture/bpf_load.h"
 #include "capture/cgroup.h"
 #include "hindcast/bytes.h"
 #include "hindcast/fd.h"
@@ -46,11 +47,8 @@ class WaitProbe {
   /// Events so far at which a program could not run, since it ran already on that CPU. Asks the kernel: some microseconds.
   uint64_t missed() const;
 
-  /// How often the programs ran, and for how long; both are 0 unless kernel.bpf_stats_enabled. For benchmarks.
-  struct Cost {
-    uint64_t runs = 0, ns = 0;
-  };
-  Cost cost() const;
+  /// Of all programs. For benchmarks.
+  BpfCost cost() const;
 
  private:
   struct Impl;

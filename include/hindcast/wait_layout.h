@@ -1,4 +1,5 @@
-// The records of a `waits` stream, byte by byte: who slept, who woke whom, what was sent and received, signals, exits.
+// The records of a `waits` stream, byte by byte: who slept, who woke whom, what was sent and received, signals, exits; and of a
+// `net` stream: the packets that passed an interface.
 //
 // Plain C, little-endian, without padding: the BPF programs write what readers read (wait_record.h checks it). A stream is
 // record after record. A kind's layout never changes: a new layout is a new kind, and readers step over kinds that they do
@@ -26,6 +27,7 @@ enum Kind {
   kSignalTaken = 6,
   kExit = 7,
   kLost = 8,
+  kPacket = 9,
 };
 
 struct Header {
@@ -171,6 +173,41 @@ struct Lost {
   struct Header header;
   __u64 from;   // 24
   __u64 count;  // 32
+};
+
+enum Direction {
+  kIn = 1,   // as it came from the driver
+  kOut = 2,  // as it goes to the driver: what TSO, GSO or the device cuts into many is one packet here
+};
+
+enum PacketFlag {
+  kFragment = 1,       // of an IP packet: what stands in the first fragment alone (ports, TCP's fields) is 0 in others
+  kMoreFragments = 2,  // and it is not the last one
+  kUnread = 4,         // its headers are longer or other than the program reads: what stands behind them is 0
+};
+
+/// A TCP or UDP packet of IPv4 or IPv6 on an interface that is not loopback. Of header, pid and tid are -1: packets are
+/// handled by whoever runs.
+struct Packet {
+  struct Header header;
+  __u32 interface;     // 24  its index
+  __u32 length;        // 28  bytes of the IP packet, as its header says; 0: it is too long for that (big TCP)
+  __u32 payload;       // 32  bytes behind the TCP or UDP header
+  __u32 sequence;      // 36  TCP: of the first payload byte, on the wire; SYN and FIN take a number, too
+  __u32 acknowledged;  // 40  TCP, where tcp_flags has ACK
+  __u32 id;            // 44  of an IP packet that may be a fragment
+  __u8 direction;      // 48  Direction
+  __u8 tcp_flags;      // 49  on the wire: 1 FIN, 2 SYN, 4 RST, 8 PSH, 16 ACK, 32 URG
+  __u8 family;         // 50  AF_INET, AF_INET6
+  __u8 protocol;       // 51  IPPROTO_*
+  __u8 flags;          // 52  PacketFlag
+  __u8 reserved;       // 53
+  __u16 segments;      // 54  that it will be on the wire, for kOut; 0: not known
+  __u16 local_port;    // 56  of this host: the destination's for kIn
+  __u16 remote_port;   // 58
+  __u32 reserved2;     // 60
+  __u8 local[16];      // 64  AF_INET: the first 4 bytes
+  __u8 remote[16];     // 80
 };
 
 #ifdef __cplusplus

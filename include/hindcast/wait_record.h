@@ -1,4 +1,4 @@
-// Reads the records of a `waits` stream (wait_layout.h) from bytes that anybody may have written.
+// Reads the records of a `waits` or `net` stream (wait_layout.h) from bytes that anybody may have written.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,7 @@ static_assert(sizeof(SignalSent) == 48);
 static_assert(sizeof(SignalTaken) == 48 && offsetof(SignalTaken, handler) == 32);
 static_assert(sizeof(Exit) == 40);
 static_assert(sizeof(Lost) == 40);
+static_assert(sizeof(Packet) == 96 && offsetof(Packet, direction) == 48 && offsetof(Packet, remote) == 80);
 
 /// The kind of a record of type T.
 template <class T>
@@ -40,6 +41,8 @@ template <>
 inline constexpr Kind kKindOf<Exit> = kExit;
 template <>
 inline constexpr Kind kKindOf<Lost> = kLost;
+template <>
+inline constexpr Kind kKindOf<Packet> = kPacket;
 
 /// The fewest bytes that a record of type T has: an object without addresses leaves their room out.
 template <class T>
