@@ -81,6 +81,16 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
     s.wrong("trace.waits", "not auto, on or off");
   c.window.waits_ring_bytes = ring("trace.waits_ring", c.window.waits_ring_bytes);
   c.window.waits_bytes = s.bytes("trace.waits_window", c.window.waits_bytes);
+  const std::string net = s.text("trace.net", "off");
+  if (const auto want = parse_want(net))
+    c.window.net = *want;
+  else
+    s.wrong("trace.net", "not auto, on or off");
+  c.window.packets.interfaces = s.texts("trace.net_interfaces");
+  c.window.packets.tap.ring_bytes = ring("trace.net_ring", c.window.packets.tap.ring_bytes);
+  c.window.packets.tap.most_packets_per_second =
+      static_cast<uint32_t>(s.number("trace.net_rate", c.window.packets.tap.most_packets_per_second, 0, 1000000000));
+  c.window.packets.bytes = s.bytes("trace.net_window", c.window.packets.bytes);
   c.window.command = s.texts("window.command");
   c.window.cgroup = path(s.text("window.cgroup", ""));
   if (!c.window.cgroup.empty() && !c.window.command.empty())

@@ -7,6 +7,7 @@
 #include <sys/statfs.h>
 #include <nlohmann/json.hpp>
 
+#include "capture/net_tap.h"
 #include "capture/privilege.h"
 #include "capture/sideband.h"
 #include "capture/sim_files.h"
@@ -46,6 +47,7 @@ class Doctor {
     look_at_capabilities();
     look_at_tracing_files();
     look_at_waits();
+    look_at_net();
     const bool simulator = look_at_simulator();
     out_.perf_source = pt && sideband;
     out_.simulated_source = simulator && sideband;
@@ -198,6 +200,20 @@ class Doctor {
           "CAP_BPF and CAP_PERFMON, BTF, a ring buffer (Linux 5.15)",
           "who waited for what, who woke whom and which message was whose is not recorded; all else is",
           opened.error().fix);
+  }
+
+  void look_at_net() {
+    NetTapConfig tap;
+    tap.ring_bytes = size_t{64} << 10;
+    tap.proc = config_.roots.proc;
+    const auto loaded = NetTap::can_load(tap);
+    const std::string name = "packets on network interfaces (BPF programs)";
+    if (loaded)
+      add(name, AbilityState::ok, "loaded; attached only when asked for (--net on)");
+    else
+      add(name, AbilityState::degraded, loaded.error().what + ": " + loaded.error().found,
+          "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, XDP and tc with bpf_xdp_load_bytes (Linux 5.18)",
+          "which packets went between hosts is not recorded; all else is", loaded.error().fix);
   }
 
   bool look_at_simulator() {

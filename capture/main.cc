@@ -61,6 +61,8 @@ struct Options {
   std::string waits = "auto";
   std::string waits_ring = "8M";
   std::string waits_window = "64M";
+  std::string net = "off";
+  std::vector<std::string> net_interfaces;
   SourceChoice source;
   double linger = 1.0;
   bool doctor = false;
@@ -112,6 +114,8 @@ int run_record(const Options& o) {
   window.waits = *parse_want(o.waits);  // the command line knows no other words
   window.waits_ring_bytes = waits_ring;
   window.waits_bytes = waits_window;
+  window.net = *parse_want(o.net);
+  window.packets.interfaces = o.net_interfaces;
   config.linger = std::chrono::milliseconds(static_cast<int64_t>(o.linger * 1000));
 
   auto source = choose_source(o.source, say);
@@ -193,6 +197,11 @@ int main(int argc, char** argv) {
   app.add_option("--waits-window", o.waits_window, "how much of them is kept")
       ->type_name("SIZE")
       ->capture_default_str();
+  app.add_option("--net", o.net, "packets on network interfaces: off, or where possible, or on")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  app.add_option("--net-interface", o.net_interfaces, "on this one only; may be given more than once")
+      ->type_name("NAME");
   app.add_option("--linger", o.linger, "how long to wait for processes that outlive the command")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 86400.0))

@@ -108,12 +108,13 @@ Result<RecordSummary> record_command(PtSource& source, PerfCalls& calls, const R
 std::string RecordSummary::text(const RecordConfig& config, const std::string& source) const {
   std::string out = "recorded " + shell_quoted(config.window.command).substr(0, 200) + " with " + source + " PT; it " +
                     (command_ended ? command.text() : std::string("still runs"));
-  uint64_t pt = 0, sideband = 0, waits = 0, lost_pt = 0;
+  uint64_t pt = 0, sideband = 0, waits = 0, net = 0, lost_pt = 0;
   size_t cpus = 0;
   std::string window;
   for (const StreamInfo& s : streams) {
     if (s.kind == StreamKind::sideband) sideband += s.bytes;
     if (s.kind == StreamKind::waits) waits += s.bytes;
+    if (s.kind == StreamKind::net) net += s.bytes;
     if (s.kind != StreamKind::pt) continue;
     pt += s.bytes;
     lost_pt += s.lost_bytes;
@@ -126,6 +127,7 @@ std::string RecordSummary::text(const RecordConfig& config, const std::string& s
   out += "\n  sideband  " + human_bytes(sideband) + ", " + std::to_string(lost_records) + " records lost";
   out += "\n  waits     " + (lost_waits ? human_bytes(waits) + ", " + std::to_string(*lost_waits) + " records lost"
                                         : std::string("not recorded"));
+  if (net) out += "\n  packets   " + human_bytes(net);
   out += "\n  code      " + std::to_string(images) + " images, " + human_bytes(image_bytes);
   out += "\n  file      " + config.output + ", " + human_bytes(file_bytes);
   return out;

@@ -16,7 +16,7 @@ void WaitStore::add(ByteSpan record) {
 
 Cut WaitStore::stream() const {
   Cut cut;
-  cut.info.kind = StreamKind::waits;
+  cut.info.kind = kind_;
   cut.info.ring_bytes = budget_;
   cut.info.wrapped = evicted_ != 0;
   cut.bytes.reserve(records_.bytes());

@@ -1,4 +1,4 @@
-// The window of wait records: the newest in bounded memory.
+// A window of wait or net records: the newest in bounded memory.
 #pragma once
 
 #include "capture/record_fifo.h"
@@ -9,7 +9,7 @@ namespace hindcast::capture {
 class WaitStore {
  public:
   /// budget: bytes, with 20 of ours for each record.
-  explicit WaitStore(size_t budget) : budget_(budget) {}
+  WaitStore(StreamKind kind, size_t budget) : kind_(kind), budget_(budget) {}
 
   /// Takes a copy. The oldest go when there is no room.
   void add(ByteSpan record);
@@ -21,6 +21,7 @@ class WaitStore {
   uint64_t evicted() const { return evicted_; }
 
  private:
+  StreamKind kind_;
   size_t budget_;
   RecordFifo records_;
   uint64_t evicted_ = 0;

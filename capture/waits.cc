@@ -12,50 +12,33 @@ constexpr std::chrono::milliseconds kMissedLook{500};  // it asks the kernel abo
 
 constexpr size_t kMostWaiting = size_t{64} << 20;
 
-uint64_t monotonic(Clock::time_point t = Clock::now()) {
+uint64_t monotonic(Clock::time_point t) {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count());
 }
 
 }  // namespace
 
-Waits::Waits(WaitProbe probe, ClockLog clock, size_t window_bytes)
-    : probe_(std::move(probe)), store_(window_bytes), clock_(std::move(clock)) {
-  looked_ = missed_looked_ = monotonic();
-  dropped_.assign(probe_.dropped().begin(), probe_.dropped().end());
+Waits::Waits(WaitProbe probe, size_t window_bytes)
+    : probe_(std::move(probe)), store_(StreamKind::waits, window_bytes), drops_(probe_.dropped()) {
+  missed_looked_ = monotonic_ns();
   missed_ = probe_.missed();
 }
 
 Result<Waits> Waits::open(const WaitProbeConfig& config, size_t window_bytes) {
-  ClockLog clock;
-  clock.sample();  // before any record
   HC_TRY(WaitProbe probe, WaitProbe::open(config));
-  return Waits(std::move(probe), std::move(clock), window_bytes);
+  return Waits(std::move(probe), window_bytes);
 }
 
-void Waits::add_lost(uint32_t cpu, uint64_t until, uint64_t count) {
-  wait::Lost lost{};
-  lost.header = {sizeof lost, wait::kLost, cpu, -1, -1, until};
-  lost.from = cpu == kNoCpu.value() ? missed_looked_ : looked_;
-  lost.count = count;
-  lost_ += count;
-  waiting_.push({until, 0}, {reinterpret_cast<const uint8_t*>(&lost), sizeof lost});
+void Waits::add_lost(const wait::Lost& lost) {
+  lost_ += lost.count;
+  waiting_.push({lost.header.time, 0}, {reinterpret_cast<const uint8_t*>(&lost), sizeof lost});
 }
 
-/// A counter that grew between two looks was advanced after the clock was read before the first, and before it is read
-/// after the second.
 void Waits::look_for_losses(bool missed_too) {
-  const uint64_t before = monotonic();
-  const std::span<const uint64_t> now = probe_.dropped();
-  for (size_t cpu = 0; cpu < now.size(); ++cpu) {
-    const uint64_t count = __atomic_load_n(&now[cpu], __ATOMIC_RELAXED);
-    if (count == dropped_[cpu]) continue;
-    add_lost(static_cast<uint32_t>(cpu), monotonic(), count - dropped_[cpu]);
-    dropped_[cpu] = count;
-  }
-  looked_ = before;
+  drops_.look(probe_.dropped(), [this](const wait::Lost& lost) { add_lost(lost); });
   if (!missed_too) return;
-  const uint64_t missed = probe_.missed();
-  if (missed != missed_) add_lost(kNoCpu.value(), monotonic(), missed - missed_);
+  const uint64_t before = monotonic_ns(), missed = probe_.missed();
+  if (missed != missed_) add_lost(lost_record(kNoCpu.value(), missed_looked_, monotonic_ns(), missed - missed_));
   missed_ = missed;
   missed_looked_ = before;
 }
@@ -71,13 +54,11 @@ void Waits::poll() {
   const bool missed_too = now >= next_missed_look_;
   if (missed_too) next_missed_look_ = now + kMissedLook;
   look_for_losses(missed_too);
-  clock_.poll(now);
 }
 
 void Waits::finish() {
   drain();
   look_for_losses(true);
-  clock_.sample();
 }
 
 void Waits::keep(Clock::time_point until, const Filter& filter) {
@@ -95,15 +76,6 @@ void Waits::keep(Clock::time_point until, const Filter& filter) {
     if (record.header.kind == wait::kLost || filter(record, whole) == RecordFate::keep) store_.add(whole);
   }
   waiting_ = std::move(later);
-  if (const uint64_t oldest = store_.oldest()) clock_.forget_before(oldest);
-}
-
-std::vector<Cut> Waits::streams() {
-  clock_.sample();
-  std::vector<Cut> out;
-  out.push_back(store_.stream());
-  out.push_back(clock_.stream());
-  return out;
 }
 
 }  // namespace hindcast::capture

@@ -1,11 +1,12 @@
 // Waits, wakes and messages for the window: BPF records drained, held back until sideband has caught up, and kept.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <span>
 #include <vector>
 
-#include "capture/clock_log.h"
+#include "capture/drop_watch.h"
 #include "capture/pt_source.h"
 #include "capture/wait_probe.h"
 #include "capture/wait_store.h"
@@ -20,8 +21,8 @@ class Waits {
 
   Result<void> follow(const Fd& pidfd) { return probe_.follow(pidfd); }
 
-  /// Takes what there is out of the ring; says in records of their own what was lost since the last time; samples the clock
-  /// when that is due. A bounded amount of work.
+  /// Takes what there is out of the ring; says in records of their own what was lost since the last time. A bounded amount of
+  /// work.
   void poll();
   /// No further events come, but for what runs on some CPU just now.
   void detach() { probe_.detach(); }
@@ -33,25 +34,24 @@ class Waits {
   using Filter = std::function<RecordFate(const wait::Record& record, std::span<uint8_t> whole)>;
   void keep(std::chrono::steady_clock::time_point until, const Filter& filter);
 
-  /// The window: a stream of records, and one of clock samples.
-  std::vector<Cut> streams();
+  /// The window, as a stream without a number.
+  Cut stream() const { return store_.stream(); }
+  uint64_t oldest() const { return store_.oldest(); }
   uint64_t lost() const { return lost_; }
   uint64_t evicted() const { return store_.evicted(); }
 
  private:
-  Waits(WaitProbe probe, ClockLog clock, size_t window_bytes);
+  Waits(WaitProbe probe, size_t window_bytes);
   void drain();
   void look_for_losses(bool missed_too);
-  void add_lost(uint32_t cpu, uint64_t until, uint64_t count);
+  void add_lost(const wait::Lost& lost);
 
   WaitProbe probe_;
   WaitStore store_;
   RecordFifo waiting_;
-  ClockLog clock_;
-  std::vector<uint64_t> dropped_;  // by CPU, as last seen
-  uint64_t missed_ = 0;            // the same
-  uint64_t looked_ = 0;            // CLOCK_MONOTONIC before these were read
-  uint64_t missed_looked_ = 0;
+  DropWatch drops_;
+  uint64_t missed_ = 0;         // as last seen
+  uint64_t missed_looked_ = 0;  // CLOCK_MONOTONIC before that
   uint64_t lost_ = 0;
   std::chrono::steady_clock::time_point next_missed_look_{};
 };

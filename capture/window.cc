@@ -74,7 +74,7 @@ Result<void> Window::open(const sigset_t& mask) {
   sideband.clock = simulated_ ? RecordClock::monotonic_raw : RecordClock::perf_default;
   sideband.ring_bytes = config_.sideband_ring_bytes;
   HC_TRY(sideband_, Sideband::open(calls_, sideband, notes_));
-  if (cgroup_) return open_waits();
+  if (cgroup_) return open_bpf();
   HC_TRY(const std::vector<std::string> argv, source_.command(config_.command));
   HC_TRY(child_, Child::fork_stopped(argv, mask, files_));
   tree_.add_root(child_->pid());
@@ -85,7 +85,16 @@ Result<void> Window::open(const sigset_t& mask) {
     if (const auto r = sideband_->watch_page_faults(child_->pid()); !r)
       note("page faults do not interrupt the simulated trace: " + r.error().what);
   }
-  return open_waits();
+  return open_bpf();
+}
+
+Result<void> Window::open_bpf() {
+  if (config_.waits == Want::no && config_.net == Want::no) return {};
+  clock_.emplace().sample();  // before any record
+  HC_TRY_VOID(open_waits());
+  HC_TRY_VOID(open_net());
+  if (!waits_ && !net_) clock_.reset();
+  return {};
 }
 
 Result<void> Window::open_waits() {
@@ -97,12 +106,22 @@ Result<void> Window::open_waits() {
   // before it runs: all that it starts is followed
   Result<void> r = waits ? Result<void>() : Result<void>(waits.error());
   if (r && child_) r = waits->follow(child_->pidfd());
-  if (r)
-    waits_.emplace(std::move(*waits));
-  else if (config_.waits == Want::yes)
-    return r;
-  else
-    note(r.error().what + " (" + r.error().found + "); to have them: " + r.error().fix);
+  if (!r) return without(config_.waits, r.error());
+  waits_.emplace(std::move(*waits));
+  return {};
+}
+
+Result<void> Window::open_net() {
+  if (config_.net == Want::no) return {};
+  auto net = NetWindow::open(config_.packets, [this](const std::string& text) { note(text); });
+  if (!net) return without(config_.net, net.error());
+  net_.emplace(std::move(*net));
+  return {};
+}
+
+Result<void> Window::without(Want want, const Error& error) {
+  if (want == Want::yes) return error;
+  note(error.what + " (" + error.found + "); to have them: " + error.fix);
   return {};
 }
 
@@ -239,10 +258,13 @@ void Window::deliver_settled() {
   const std::optional<RecordTime> now = sideband_->now();
   drain();
   if (waits_) waits_->poll();
+  if (net_) net_->poll();
+  if (clock_) clock_->poll(wall);
   const RecordTime reading = now ? *now : sideband_->newest();
   if (settling_ && wall - settling_since_ >= kRecordsSettle) {
     deliver(*settling_);
     keep_waits(settling_since_);
+    if (clock_) forget_clock();
     source_.sideband_complete_until(*settling_);
     complete_until_ = *settling_;
     complete_since_ = settling_since_;
@@ -258,6 +280,12 @@ void Window::keep_waits(Clock::time_point until) {
   if (!waits_) return;
   waits_->keep(until,
                [this](const wait::Record& record, std::span<uint8_t> whole) { return source_.on_wait(record, whole); });
+}
+
+/// Samples that no record of the window needs any more.
+void Window::forget_clock() {
+  const uint64_t waits = waits_ ? waits_->oldest() : UINT64_MAX, net = net_ ? net_->oldest() : UINT64_MAX;
+  clock_->forget_before(std::min(waits, net));
 }
 
 Result<void> Window::step(std::span<const int> also) {
@@ -318,6 +346,7 @@ Result<void> Window::finish_sideband() {
   drain();
   const RecordTime end = now();
   if (waits_) waits_->finish();
+  if (net_) net_->finish();
   deliver(RecordTime::max());
   keep_waits(Clock::time_point::max());
   source_.sideband_complete_until(end);
@@ -353,8 +382,12 @@ Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
   const std::vector<Cut> extra(std::make_move_iterator(sideband), std::make_move_iterator(cuts.end()));
   cuts.erase(sideband, cuts.end());
   for (Cut& c : store_->streams(cpus_, extra)) cuts.push_back(std::move(c));
-  if (waits_)
-    for (Cut& c : waits_->streams()) cuts.push_back(std::move(c));
+  if (clock_) {
+    clock_->sample();
+    cuts.push_back(clock_->stream());
+  }
+  if (waits_) cuts.push_back(waits_->stream());
+  if (net_) cuts.push_back(net_->stream());
   frozen.cuts = std::move(cuts);
   frozen.code = code_.collect();
   frozen.info.notes.insert(frozen.info.notes.end(), frozen.code.notes.begin(), frozen.code.notes.end());
@@ -396,6 +429,11 @@ std::vector<std::string> Window::warnings() const {
          " records of waits and messages were lost (ring too small or daemon too slow); where, the stream says");
   if (waits_ && waits_->evicted())
     note("the window of waits is full: " + std::to_string(waits_->evicted()) + " records dropped from its beginning");
+  if (net_ && net_->lost())
+    note(std::to_string(net_->lost()) +
+         " packets were not recorded (more than the limit, ring too small or daemon too slow); when, the stream says");
+  if (net_ && net_->evicted())
+    note("the window of packets is full: " + std::to_string(net_->evicted()) + " dropped from its beginning");
   if (lost_faults_)
     note(std::to_string(lost_faults_) +
          " page faults were dropped by the kernel: they do not interrupt the simulated trace");

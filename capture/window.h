@@ -13,7 +13,9 @@
 
 #include "capture/cgroup.h"
 #include "capture/child.h"
+#include "capture/clock_log.h"
 #include "capture/code_bytes.h"
+#include "capture/net_window.h"
 #include "capture/perf_event.h"
 #include "capture/process_tree.h"
 #include "capture/pt_source.h"
@@ -41,7 +43,9 @@ struct WindowConfig {
   Want waits = Want::if_possible;             // and wakes, messages, signals, exits; yes: or fail
   size_t waits_ring_bytes = size_t{8} << 20;  // shared with the kernel; a power of two pages
   size_t waits_bytes = size_t{64} << 20;      // kept
-  std::string sys = "/sys";                   // where the online CPUs are read
+  Want net = Want::no;                        // packets on network interfaces; yes: or fail
+  NetWindowConfig packets;
+  std::string sys = "/sys";  // where the online CPUs are read
 };
 
 /// What a freeze took, in memory. Streams, images and placements are put into `info` when it is written.
@@ -93,8 +97,12 @@ class Window {
   void deliver(RecordTime until);
   void deliver_settled();
   void keep_waits(Clock::time_point until);
+  void forget_clock();
   void store(Delivered& d);
+  Result<void> open_bpf();
   Result<void> open_waits();
+  Result<void> open_net();
+  Result<void> without(Want want, const Error& error);
   void watch_cgroup();
   void watch_cpus();
   bool in_scope(const perf::Record& record) const;
@@ -117,7 +125,9 @@ class Window {
   Clock::time_point next_cpu_look_;
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
+  std::optional<ClockLog> clock_;  // of these two
   std::optional<Waits> waits_;
+  std::optional<NetWindow> net_;
   std::optional<Child> child_;
   std::optional<Cgroup> cgroup_;
   Clock::time_point next_cgroup_look_;
