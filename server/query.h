@@ -3,7 +3,7 @@
 //   open_query(path)  ->  Query  ->  overview()            what there is: hosts, threads, coverage, gaps
 //                                    flow(), calls()       what a thread did: pulled item by item
 //                                    packets(), records()  what the trace says, as text
-//                                    waits()               who slept, who woke whom, messages, signals, exits
+//                                    waits()               who slept, who woke whom, messages, signals, exits; packets
 //                                    *_bytes()             what was recorded, as it is
 //                                    verify()              is it whole, does it decode, does it equal the truth
 //   import_to_bundle()                                   a trace of another tool becomes a bundle
@@ -231,7 +231,7 @@ struct TextQuestion {
   uint64_t from = 0, to = UINT64_MAX;  // bytes in each stream, [from, to)
 };
 
-/// One record of a `waits` stream, or bytes of it that are none.
+/// One record of a `waits` or `net` stream, or bytes of it that are none.
 struct WaitItem {
   uint32_t stream = 0;
   uint64_t offset = 0;
@@ -243,7 +243,8 @@ struct WaitItem {
 
 struct WaitQuestion {
   size_t snapshot = 0;
-  std::optional<Tid> tid;  // what it did, and what was done to it
+  StreamKind of = StreamKind::waits;  // or net
+  std::optional<Tid> tid;             // what it did, and what was done to it
   std::optional<CpuId> cpu;
   TscInterval time = TscInterval::unknown();  // only what may have been under way then
 };

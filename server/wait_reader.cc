@@ -103,15 +103,19 @@ Result<std::unique_ptr<Reader<WaitItem>>> read_waits(OpenSnapshot& snapshot, con
   std::vector<Stream> streams;
   std::vector<ClockSample> samples;
   for (const StreamInfo& s : snapshot.overview.info.streams) {
-    if (s.kind != StreamKind::waits && s.kind != StreamKind::clocks) continue;
+    if (s.kind != question.of && s.kind != StreamKind::clocks) continue;
     HC_TRY(SharedBytes bytes, snapshot.source.stream(s.id));
-    if (s.kind == StreamKind::waits) {
+    if (s.kind == question.of) {
       streams.push_back({s.id, std::move(bytes)});
     } else {
       const auto more = read_clock_samples(bytes.bytes, CLOCK_MONOTONIC);
       samples.insert(samples.end(), more.begin(), more.end());
     }
   }
+  if (streams.empty() && question.of == StreamKind::net)
+    return Error{Errc::not_found, "no packets in this snapshot",
+                 "they are recorded on demand; if they were asked for, the notes of  hindcast ls FILE  say why not",
+                 "record with --net on, or in hindcastd.toml  [trace] net = \"on\""};
   if (streams.empty())
     return Error{Errc::not_found, "no waits, wakes and messages in this snapshot",
                  "they were not recorded; the notes of  hindcast ls FILE  say why",

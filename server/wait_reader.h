@@ -1,4 +1,4 @@
-// The records of waits, wakes and messages of a snapshot, in order of time.
+// The records of waits, wakes and messages, or of packets, of a snapshot, in order of time.
 #pragma once
 
 #include <memory>

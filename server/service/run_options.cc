@@ -62,6 +62,7 @@ const std::vector<Command>& commands() {
         {"offset", true},
         {"limit", true}}},
       {"waits", {{"json", false}, {"snapshot", true}, {"tid", true}, {"cpu", true}, {"time", true}, {"limit", true}}},
+      {"net", {{"json", false}, {"snapshot", true}, {"cpu", true}, {"time", true}, {"limit", true}}},
       {"verify", {{"json", false}, {"resync", true}}},
   };
   return all;

@@ -26,6 +26,7 @@ constexpr const char* kExamples =
     "  hindcast show hindcast.hcb -t 4711        what thread 4711 executed\n"
     "  hindcast calls hindcast.hcb -t 4711       its call tree with times\n"
     "  hindcast waits hindcast.hcb               who waited for what, who woke whom, messages\n"
+    "  hindcast net hindcast.hcb                 packets on the network, where they were recorded\n"
     "  hindcast verify hindcast.hcb              checksums, and a decode of everything\n"
     "  hindcast snapshot --server URL            freeze all hosts now; prints the incident\n"
     "  hindcast ls --server URL                  incidents, newest first; latest is the name of the first\n"
@@ -316,6 +317,7 @@ int run(int argc, const char* const* argv) {
   add_calls(app, request, chosen);
   add_dump(app, request, chosen);
   add_waits(app, request, chosen);
+  add_net(app, request, chosen);
   add_verify(app, request, chosen);
   add_bench(app, request, chosen);
   add_import(app, request, chosen);

@@ -51,6 +51,7 @@ void add_show(CLI::App& app, Request& request, Command& chosen);
 void add_calls(CLI::App& app, Request& request, Command& chosen);
 void add_dump(CLI::App& app, Request& request, Command& chosen);
 void add_waits(CLI::App& app, Request& request, Command& chosen);
+void add_net(CLI::App& app, Request& request, Command& chosen);
 void add_verify(CLI::App& app, Request& request, Command& chosen);
 void add_bench(CLI::App& app, Request& request, Command& chosen);
 void add_import(CLI::App& app, Request& request, Command& chosen);

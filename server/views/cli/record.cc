@@ -14,6 +14,8 @@ namespace {
 struct RecordFlags {
   std::string source = "auto", pt, ring, ring_budget, scope, sideband_ring, sideband_window, waits, waits_ring,
               waits_window, sim, truth;
+  std::string net;
+  std::vector<std::string> net_interfaces;
   bool kernel = false;
 };
 
@@ -61,6 +63,8 @@ int record(const Request& request, const RecordFlags& flags) {
   pass("--waits", flags.waits);
   pass("--waits-ring", flags.waits_ring);
   pass("--waits-window", flags.waits_window);
+  pass("--net", flags.net);
+  for (const std::string& name : flags.net_interfaces) pass("--net-interface", name);
   pass("--sim", flags.sim);
   pass("--truth", flags.truth);
   args.push_back("--");
@@ -122,6 +126,13 @@ void add_record(CLI::App& app, Request& request, Command& chosen) {
       ->type_name("SIZE");
   sub->add_option("--waits-window", flags->waits_window, "how much of them is kept, as in 64M (default)")
       ->type_name("SIZE");
+  sub->add_option(
+         "--net", flags->net,
+         "TCP and UDP packets on network interfaces, headers only: off (default), auto (where possible), or on")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->option_text("auto|on|off");
+  sub->add_option("--net-interface", flags->net_interfaces, "on this one only (default: all that are up, but loopback)")
+      ->type_name("NAME");
   sub->add_option("--sim", flags->sim, "knobs of the simulator, as in seed=1,ovf=1000")->type_name("LIST");
   sub->add_option("--truth", flags->truth, "simulated only: also write what really ran into this folder, for verify")
       ->type_name("DIR");

@@ -175,6 +175,34 @@ std::string text(const wait::Lost& l) {
          span_text(static_cast<double>(l.header.time - l.from)) + " before";
 }
 
+std::string tcp_flags_text(uint8_t flags) {
+  static constexpr const char* kNames[] = {"FIN", "SYN", "RST", "PSH", "ACK", "URG"};
+  std::string s;
+  for (size_t i = 0; i < std::size(kNames); ++i)
+    if (flags >> i & 1) s += std::string(" ") + kNames[i];
+  return s;
+}
+
+std::string text(const wait::Packet& p) {
+  const bool in = p.direction == wait::kIn, tcp = p.protocol == IPPROTO_TCP;
+  std::string s = std::string(in ? "in  " : "out ") +
+                  (tcp                         ? "TCP "
+                   : p.protocol == IPPROTO_UDP ? "UDP "
+                                               : "IP ") +
+                  address_text(p.family, p.local, p.local_port) + (in ? " < " : " > ") +
+                  address_text(p.family, p.remote, p.remote_port) + ", " + std::to_string(p.payload) + " bytes";
+  if (tcp && !(p.flags & wait::kUnread)) {
+    s += ", seq " + std::to_string(p.sequence) + ".." + std::to_string(p.sequence + p.payload);
+    if (p.tcp_flags & 16) s += ", ack " + std::to_string(p.acknowledged);
+    s += tcp_flags_text(p.tcp_flags);
+  }
+  if (p.flags & wait::kFragment)
+    s += ", fragment of " + std::to_string(p.id) + (p.flags & wait::kMoreFragments ? "" : ", the last");
+  if (p.flags & wait::kUnread) s += ", headers not read";
+  if (p.segments > 1) s += ", " + std::to_string(p.segments) + " segments";
+  return s + " (interface " + std::to_string(p.interface) + ")";
+}
+
 Json object_json(const wait::Object& o) {
   static constexpr const char* kKinds[] = {"none", "futex", "pipe", "socket"};
   if (o.kind == wait::kNoObject) return {};
@@ -231,6 +259,24 @@ Json fields(const wait::SignalTaken& s) {
 Json fields(const wait::Exit& e) {
   return {{"status", e.status}, {"last", e.last == 1}, {"group_status", e.group_status}};
 }
+Json fields(const wait::Packet& p) {
+  Json j{{"interface", p.interface},
+         {"direction", p.direction == wait::kIn ? "in" : "out"},
+         {"family", p.family},
+         {"protocol", p.protocol},
+         {"local", address_text(p.family, p.local, p.local_port)},
+         {"remote", address_text(p.family, p.remote, p.remote_port)},
+         {"length", p.length},
+         {"payload", p.payload},
+         {"id", p.id},
+         {"segments", p.segments},
+         {"flags", p.flags}};
+  if (p.protocol != IPPROTO_TCP) return j;
+  j["sequence"] = p.sequence;
+  j["acknowledged"] = p.acknowledged;
+  j["tcp_flags"] = p.tcp_flags;
+  return j;
+}
 Json fields(const wait::Lost& l) { return {{"count", l.count}}; }
 
 /// use(record) with the record as what it is; false when it is nothing that is known.
@@ -242,7 +288,8 @@ bool with(const wait::Record& record, Use use) {
     return r.has_value();
   };
   return try_as(wait::Sleep{}) || try_as(wait::Wake{}) || try_as(wait::Futex{}) || try_as(wait::Message{}) ||
-         try_as(wait::SignalSent{}) || try_as(wait::SignalTaken{}) || try_as(wait::Exit{}) || try_as(wait::Lost{});
+         try_as(wait::SignalSent{}) || try_as(wait::SignalTaken{}) || try_as(wait::Exit{}) || try_as(wait::Lost{}) ||
+         try_as(wait::Packet{});
 }
 
 }  // namespace
@@ -254,8 +301,8 @@ std::string wait_text(const wait::Record& record) {
 }
 
 std::string wait_kind(const wait::Record& record) {
-  static constexpr const char* kKinds[] = {"",     "sleep", "wake", "futex", "message", "signal_sent", "signal_taken",
-                                           "exit", "lost"};
+  static constexpr const char* kKinds[] = {"",     "sleep", "wake",  "futex", "message", "signal_sent", "signal_taken",
+                                           "exit", "lost",  "packet"};
   const uint16_t kind = record.header.kind;
   return kind > 0 && kind < std::size(kKinds) ? kKinds[kind] : "kind " + number(kind);
 }

@@ -1,4 +1,4 @@
-// Records of waits, wakes and messages in words and as JSON.
+// Records of waits, wakes, messages and packets in words and as JSON.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// hindcast waits: who slept on what, who woke whom, messages, signals and exits.
+// hindcast waits: who slept on what, who woke whom, messages, signals and exits. hindcast net: packets.
 #include <CLI/CLI.hpp>
 
 #include "server/views/cli/cli.h"
@@ -12,14 +12,16 @@ namespace {
 
 void print_json(Output& out, const WaitItem& item, const wait::Record& record) {
   const wait::Header& h = record.header;
-  Json j{{"type", "wait"},
+  Json j{{"type", h.kind == wait::kPacket ? "packet" : "wait"},
          {"stream", item.stream},
          {"offset", item.offset},
          {"kind", wait_kind(record)},
          {"cpu", json_cpu(CpuId(h.cpu))},
-         {"pid", h.pid},
-         {"tid", h.tid},
          {"tsc", json_time(item.time)}};
+  if (h.kind != wait::kPacket) {
+    j["pid"] = h.pid;
+    j["tid"] = h.tid;
+  }
   if (!item.begun.is_unknown()) j["begun_tsc"] = json_time(item.begun);
   j["monotonic_ns"] = h.time;
   j.update(wait_fields(record));
@@ -36,18 +38,18 @@ void print_line(Output& out, const TimeScale& scale, const WaitItem& item, const
             duration_text(scale, item.begun, item.time) + (h.kind == wait::kSleep ? " before" : "");
   const std::string line = pad_left(t.at, 14) + " " + pad_right(t.width, 9) + "  " +
                            pad_left(h.cpu == kNoCpu.value() ? "-" : std::to_string(h.cpu), 3) + "  " +
-                           pad_left(lost ? "-" : std::to_string(h.tid), 7) + "  " + text;
+                           pad_left(h.tid < 0 ? "-" : std::to_string(h.tid), 7) + "  " + text;
   out.line(lost ? out.paint(Colour::red, line) : line);
 }
 
-int waits(const Request& request) {
+int waits(const Request& request, StreamKind kind) {
   std::optional<TimeRange> range;
   if (!request.time.empty()) {
     const auto parsed = parse_time_range(request.time);
     if (!parsed.ok()) return fail(parsed.error());
     range = *parsed;
   }
-  if (request.remote()) return ask(request, "waits");
+  if (request.remote()) return ask(request, kind == StreamKind::net ? "net" : "waits");
   auto query = open(request);
   if (!query.ok()) return fail(query.error());
   const auto overview = read_overview(**query, request);
@@ -55,6 +57,7 @@ int waits(const Request& request) {
   const TimeScale& scale = (*overview)->scale;
   WaitQuestion question;
   question.snapshot = request.snapshot;
+  question.of = kind;
   if (request.tid) question.tid = Tid(*request.tid);
   if (request.cpu) question.cpu = CpuId(*request.cpu);
   if (range) {
@@ -115,7 +118,27 @@ void add_waits(CLI::App& app, Request& request, Command& chosen) {
       "Recorded where the machine allows BPF programs (hindcast doctor). A call on a socket, a pipe or a futex is told "
       "when\n"
       "it ends; a thread's sleep in one when it begins.");
-  sub->callback([&request, &chosen] { chosen = [&request] { return waits(request); }; });
+  sub->callback([&request, &chosen] { chosen = [&request] { return waits(request, StreamKind::waits); }; });
+}
+
+void add_net(CLI::App& app, Request& request, Command& chosen) {
+  CLI::App* sub = app.add_subcommand("net", "packets that passed the host's interfaces: flows, byte ranges, times");
+  add_file(*sub, request);
+  add_server(*sub, request);
+  sub->add_option("-C,--cpu", request.cpu, "only what happened on this CPU")->type_name("CPU");
+  add_time(*sub, request);
+  add_limit(*sub, request, "records");
+  add_snapshot(*sub, request);
+  add_answer_flags(*sub, request);
+  sub->footer(
+      "Examples:\n"
+      "  hindcast net hindcast.hcb --time 12ms,13ms\n"
+      "  hindcast net hindcast.hcb | grep 10.0.0.7:5432\n"
+      "\n"
+      "Recorded with --net on. What is sent is seen before the device cuts it (segments), what is received as it "
+      "came.\n"
+      "Packets between processes of this host pass no interface: their messages are in  hindcast waits.");
+  sub->callback([&request, &chosen] { chosen = [&request] { return waits(request, StreamKind::net); }; });
 }
 
 }  // namespace hindcast::server::cli

@@ -44,7 +44,7 @@ wait::Record as_record(const T& r) {
 class WaitsOfABundle : public testing::Test {
  protected:
   /// A bundle with these records; the clock runs at half of the TSC, from TSC 1000 on.
-  std::unique_ptr<Query> open(const std::vector<uint8_t>& waits) {
+  std::unique_ptr<Query> open(const std::vector<uint8_t>& waits, StreamKind of = StreamKind::waits) {
     test::MemorySnapshot snapshot;
     snapshot.info.host = "h";
     snapshot.info.source = "simulated";
@@ -52,8 +52,7 @@ class WaitsOfABundle : public testing::Test {
     for (uint64_t ns = 0; ns <= 100000; ns += 10000)
       append_clock_sample(clocks, CLOCK_MONOTONIC, {1000 + 2 * ns - 4, ns, 1000 + 2 * ns + 4});
     const std::vector<uint8_t> trace(16);  // a snapshot has some; this is padding
-    for (const auto& [kind, bytes] :
-         {std::pair{StreamKind::waits, waits}, {StreamKind::clocks, clocks}, {StreamKind::pt, trace}}) {
+    for (const auto& [kind, bytes] : {std::pair{of, waits}, {StreamKind::clocks, clocks}, {StreamKind::pt, trace}}) {
       StreamInfo info;
       info.id = static_cast<uint32_t>(snapshot.info.streams.size() + 1);
       info.kind = kind;
@@ -209,6 +208,66 @@ TEST(WaitWords, JsonHasTheFieldsByTheirNames) {
   EXPECT_EQ(j["on"]["kind"], "pipe");
   EXPECT_EQ(j["on"]["id"], 77);
   EXPECT_FALSE(j.contains("range"));
+}
+
+wait::Packet packet(uint64_t time) {
+  auto p = made<wait::Packet>(-1, time);
+  p.header.pid = -1;
+  p.interface = 2;
+  p.family = AF_INET;
+  p.protocol = IPPROTO_TCP;
+  p.direction = wait::kIn;
+  p.local[0] = p.remote[0] = 10;
+  p.local[3] = 1;
+  p.remote[3] = 2;
+  p.local_port = 80;
+  p.remote_port = 41000;
+  p.length = 140;
+  p.payload = 100;
+  p.sequence = 0xffffffff;
+  p.acknowledged = 7;
+  p.tcp_flags = 0x18;
+  return p;
+}
+
+TEST_F(WaitsOfABundle, PacketsAreAskedForApart) {
+  std::vector<uint8_t> bytes;
+  append(bytes, packet(20000));
+  append(bytes, packet(10000));
+  const auto query = open(bytes, StreamKind::net);
+  ASSERT_TRUE(query);
+  WaitQuestion question;
+  EXPECT_EQ(query->waits(question).error().code, Errc::not_found);
+  question.of = StreamKind::net;
+  auto reader = query->waits(question);
+  ASSERT_TRUE(reader.ok()) << reader.error().text();
+  WaitItem item;
+  std::vector<uint64_t> middles;
+  while ((*reader)->next(item)) middles.push_back((item.time.earliest.value() + item.time.latest.value()) / 2);
+  ASSERT_EQ(middles.size(), 2u);
+  EXPECT_NEAR(static_cast<double>(middles[0]), 21000, 150);
+  EXPECT_NEAR(static_cast<double>(middles[1]), 41000, 150);
+}
+
+TEST(WaitWords, OfPackets) {
+  auto p = packet(1);
+  EXPECT_EQ(cli::wait_text(as_record(p)),
+            "in  TCP 10.0.0.1:80 < 10.0.0.2:41000, 100 bytes, seq 4294967295..99, ack 7 PSH ACK (interface 2)");
+  EXPECT_EQ(cli::wait_kind(as_record(p)), "packet");
+  const auto json = cli::wait_fields(as_record(p));
+  EXPECT_EQ(json.at("remote"), "10.0.0.2:41000");
+  EXPECT_EQ(json.at("sequence"), 0xffffffffu);
+  p.direction = wait::kOut;
+  p.segments = 3;
+  p.tcp_flags = 2;
+  EXPECT_EQ(cli::wait_text(as_record(p)),
+            "out TCP 10.0.0.1:80 > 10.0.0.2:41000, 100 bytes, seq 4294967295..99 SYN, 3 segments (interface 2)");
+  p.protocol = IPPROTO_UDP;
+  p.segments = 1;
+  p.id = 9;
+  p.flags = wait::kFragment;
+  EXPECT_EQ(cli::wait_text(as_record(p)),
+            "out UDP 10.0.0.1:80 > 10.0.0.2:41000, 100 bytes, fragment of 9, the last (interface 2)");
 }
 
 }  // namespace
