@@ -124,7 +124,7 @@ Run run(Way way, bool one_cpu, bool with, bool stats) {
   const auto drain = [&] {
     if (probe) probe->drain([&](ByteSpan) { ++events; });
   };
-  const auto cost = probe ? probe->cost() : WaitProbe::Cost{};
+  const auto cost = probe ? probe->cost() : BpfCost{};
   ::kill(pair.pid, SIGCONT);
   int status = 0;
   rusage used{};  // of both
@@ -173,7 +173,8 @@ void waits(benchmark::State& state) {
     run_ns.push_back(c.run_ns);
     events = b.events;
   }
-  if (events < 4) state.SkipWithError("four calls a round trip left fewer records: the cost means nothing");
+  // a futex call may be found needless, but for the two that wake
+  if (events < (way == Way::pipe ? 4 : 2)) state.SkipWithError("records are missing: the cost means nothing");
   state.counters["without"] = median(without);
   state.counters["with"] = median(with);
   state.counters["ratio"] = median(ratio);
