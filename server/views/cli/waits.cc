@@ -96,20 +96,26 @@ int waits(const Request& request, StreamKind kind) {
   return kDone;
 }
 
+/// What both commands take.
+void add_records(CLI::App& sub, StreamKind kind, Request& request, Command& chosen) {
+  add_file(sub, request);
+  add_server(sub, request);
+  sub.add_option("-C,--cpu", request.cpu, "only what happened on this CPU")->type_name("CPU");
+  add_time(sub, request);
+  add_limit(sub, request, "records");
+  add_snapshot(sub, request);
+  add_answer_flags(sub, request);
+  sub.callback([&request, &chosen, kind] { chosen = [&request, kind] { return waits(request, kind); }; });
+}
+
 }  // namespace
 
 void add_waits(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("waits", "who slept on what, who woke whom, messages, signals and exits");
-  add_file(*sub, request);
-  add_server(*sub, request);
   sub->add_option("-t,--tid", request.tid, "only what this thread did, and what was done to it")
       ->option_text("TID")
       ->check(at_least(0));
-  sub->add_option("-C,--cpu", request.cpu, "only what happened on this CPU")->type_name("CPU");
-  add_time(*sub, request);
-  add_limit(*sub, request, "records");
-  add_snapshot(*sub, request);
-  add_answer_flags(*sub, request);
+  add_records(*sub, StreamKind::waits, request, chosen);
   sub->footer(
       "Examples:\n"
       "  hindcast waits hindcast.hcb -t 4711\n"
@@ -118,18 +124,11 @@ void add_waits(CLI::App& app, Request& request, Command& chosen) {
       "Recorded where the machine allows BPF programs (hindcast doctor). A call on a socket, a pipe or a futex is told "
       "when\n"
       "it ends; a thread's sleep in one when it begins.");
-  sub->callback([&request, &chosen] { chosen = [&request] { return waits(request, StreamKind::waits); }; });
 }
 
 void add_net(CLI::App& app, Request& request, Command& chosen) {
   CLI::App* sub = app.add_subcommand("net", "packets that passed the host's interfaces: flows, byte ranges, times");
-  add_file(*sub, request);
-  add_server(*sub, request);
-  sub->add_option("-C,--cpu", request.cpu, "only what happened on this CPU")->type_name("CPU");
-  add_time(*sub, request);
-  add_limit(*sub, request, "records");
-  add_snapshot(*sub, request);
-  add_answer_flags(*sub, request);
+  add_records(*sub, StreamKind::net, request, chosen);
   sub->footer(
       "Examples:\n"
       "  hindcast net hindcast.hcb --time 12ms,13ms\n"
@@ -138,7 +137,6 @@ void add_net(CLI::App& app, Request& request, Command& chosen) {
       "Recorded with --net on. What is sent is seen before the device cuts it (segments), what is received as it "
       "came.\n"
       "Packets between processes of this host pass no interface: their messages are in  hindcast waits.");
-  sub->callback([&request, &chosen] { chosen = [&request] { return waits(request, StreamKind::net); }; });
 }
 
 }  // namespace hindcast::server::cli

@@ -14,11 +14,13 @@
 #include "hindcast/clock_sample.h"
 #include "tests/support/net_pair.h"
 #include "tests/support/run_program.h"
+#include "tests/support/wait_records.h"
 #include "tests/unit/capture/fake_source.h"
 
 namespace hindcast::capture {
 namespace {
 
+using test::all;
 using test::NetPair;
 using testing::Contains;
 using testing::HasSubstr;
@@ -33,16 +35,6 @@ void send_datagrams(const char* to, size_t count) {
     ASSERT_EQ(::sendto(socket.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&address), sizeof address), 1);
 }
 
-template <class T>
-std::vector<T> all(ByteSpan stream) {
-  std::vector<T> out;
-  wait::Reader reader(stream);
-  wait::Record record;
-  while (reader.next(record))
-    if (const auto one = wait::as<T>(record)) out.push_back(*one);
-  EXPECT_FALSE(reader.malformed());
-  return out;
-}
 size_t datagrams(ByteSpan stream) {
   size_t n = 0;
   for (const wait::Packet& p : all<wait::Packet>(stream)) n += p.protocol == IPPROTO_UDP && p.payload == 1;

@@ -23,12 +23,15 @@
 #include "hindcast/clock_sample.h"
 #include "hindcast/wait_record.h"
 #include "tests/support/sim_run.h"
+#include "tests/support/wait_records.h"
 #include "tests/unit/capture/fake_source.h"
 #include "tests/unit/capture/scratch.h"
 #include "transport/bundle_reader.h"
 
 namespace hindcast::capture {
 namespace {
+
+using test::all;
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
@@ -42,17 +45,6 @@ uint64_t nanoseconds(Clock::time_point t) {
 Result<void> usable() {
   HC_TRY([[maybe_unused]] const WaitProbe probe, WaitProbe::open({}));
   return {};
-}
-
-template <class T>
-std::vector<T> all(ByteSpan stream) {
-  std::vector<T> out;
-  wait::Reader reader(stream);
-  wait::Record record;
-  while (reader.next(record))
-    if (const auto one = wait::as<T>(record)) out.push_back(*one);
-  EXPECT_FALSE(reader.malformed());
-  return out;
 }
 
 const Cut* stream_of(const std::vector<Cut>& cuts, StreamKind kind) {
