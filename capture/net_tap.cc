@@ -10,6 +10,7 @@
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <net.skel.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -115,7 +116,11 @@ void take_off(uint32_t interface, uint32_t program) {
   bpf_xdp_attach_opts only{};
   only.sz = sizeof only;
   only.old_prog_fd = fd.get();
-  if (fd.valid()) bpf_xdp_detach(static_cast<int>(interface), 0, &only);
+  bpf_xdp_query_opts there{};
+  there.sz = sizeof there;
+  const auto index = static_cast<int>(interface);
+  if (!fd.valid() || bpf_xdp_query(index, 0, &there) != 0) return;
+  bpf_xdp_detach(index, there.skb_prog_id == program ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, &only);
 }
 
 /// Those that share an interface, when `there` is what libxdp makes for them. Of anything else it must not be asked: 1.3.1
@@ -145,6 +150,12 @@ bpf_tc_opts filter_of(uint32_t priority) {
   return opts;
 }
 
+/// A note is one line.
+std::string not_recorded(const char* what, const NetInterface& interface, const Error& e) {
+  return "what " + interface.name + " " + what + " is not recorded: " + e.what + " (" + e.found +
+         "); to have it: " + e.fix;
+}
+
 }  // namespace
 
 struct NetTap::Impl {
@@ -162,7 +173,7 @@ struct NetTap::Impl {
   void detach_receive();
   Result<void> remove_stale(const std::string& proc, const NetOwner& us);
   Result<void> load(const NetTapConfig& config, const NetOwner& us, bool with_receive);
-  Result<void> attach_receive(const std::string& proc);
+  Result<void> attach_receive(const NetTapConfig& config, const NetOwner& us);
   Result<void> attach_send(const std::string& proc);
   Error refused(int error, const std::string& proc, const std::string& what) const {
     return bpf_refused(error, proc, "cannot tap " + interface.name + ": " + what, kKernel);
@@ -246,20 +257,24 @@ Result<void> NetTap::Impl::load(const NetTapConfig& config, const NetOwner& us, 
   return {};
 }
 
-Result<void> NetTap::Impl::attach_receive(const std::string& proc) {
+Result<void> NetTap::Impl::attach_receive(const NetTapConfig& config, const NetOwner& us) {
   if (const uint32_t there = attached_to(interface.index);
       there != 0 && !programs_of_dispatcher(interface.index, there))
     return Error{Errc::unavailable, "cannot tap " + interface.name + ": another XDP program is there",
                  "program " + std::to_string(there) + ", which shares the interface with nobody",
                  "load that one through libxdp (xdp-loader), which lets several be there"};
-  xdp_program* const program = xdp_program__from_bpf_obj(programs->obj, kSection);
-  if (const long e = libxdp_get_error(program)) return refused(static_cast<int>(-e), proc, "libxdp takes no program");
-  std::unique_ptr<xdp_program, EndProgram> holds(program);
-  const auto index = static_cast<int>(interface.index);
-  if (const int e = errno_of(xdp_program__attach(program, index, XDP_MODE_UNSPEC, 0)))
-    return refused(e, proc,
-                   e == EBUSY || e == EEXIST ? "another XDP program is there" : "no XDP program can be attached");
-  receives = std::move(holds);
+  // Some drivers refuse while a feature is on (virtio_net: GRO_HW); the kernel can do it for them, behind GRO.
+  for (const xdp_attach_mode mode : {XDP_MODE_UNSPEC, XDP_MODE_SKB}) {
+    HC_TRY_VOID(load(config, us, true));
+    xdp_program* const program = xdp_program__from_bpf_obj(programs->obj, kSection);
+    if (const long e = libxdp_get_error(program))
+      return refused(static_cast<int>(-e), config.proc, "libxdp takes no program");
+    receives.reset(program);
+    const int e = errno_of(xdp_program__attach(program, static_cast<int>(interface.index), mode, 0));
+    if (e == 0) return {};
+    receives.reset();
+    if (e != EOPNOTSUPP || mode == XDP_MODE_SKB) return refused(e, config.proc, "no XDP program can be attached");
+  }
   return {};
 }
 
@@ -293,16 +308,14 @@ Result<NetTap> NetTap::open(const NetInterface& interface, const NetTapConfig& c
   hush_bpf();
   auto impl = std::make_unique<Impl>(interface);
   HC_TRY_VOID(impl->remove_stale(config.proc, us));
-  HC_TRY_VOID(impl->load(config, us, true));
-  const auto receive = impl->attach_receive(config.proc);
+  const auto receive = impl->attach_receive(config, us);
   if (!receive) {
-    impl->notes.push_back("what " + interface.name + " receives is not recorded: " + receive.error().text());
-    impl->programs.reset();
+    impl->notes.push_back(not_recorded("receives", interface, receive.error()));
     HC_TRY_VOID(impl->load(config, us, false));
   }
   const auto send = impl->attach_send(config.proc);
   if (!send && !receive) return send.error();
-  if (!send) impl->notes.push_back("what " + interface.name + " sends is not recorded: " + send.error().text());
+  if (!send) impl->notes.push_back(not_recorded("sends", interface, send.error()));
   if (const int e = impl->ring.open(bpf_map__fd(impl->programs->maps.ring), config.ring_bytes))
     return impl->refused(e, config.proc, "the ring cannot be mapped");
   // libxdp loads the object without its skeleton, which then knows only what it was before.

@@ -51,7 +51,9 @@ Result<void> NetWindow::add(const NetInterface& interface) {
   auto tap = NetTap::open(interface, config_.tap);
   if (!tap) {
     refused_.insert(interface.index);
-    say_("packets on " + interface.name + " are not recorded: " + tap.error().text());
+    const Error& e = tap.error();
+    say_("packets on " + interface.name + " are not recorded: " + e.what + " (" + e.found +
+         "); to have them: " + e.fix);
     return tap.error();
   }
   for (const std::string& note : tap->notes()) say_(note);

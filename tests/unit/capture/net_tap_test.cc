@@ -24,6 +24,7 @@
 
 #include "hindcast/wait_record.h"
 #include "tests/support/net_pair.h"
+#include "tests/support/run_program.h"
 
 namespace hindcast::capture {
 namespace {
@@ -344,6 +345,30 @@ TEST_F(NetTapTest, ADeadDaemonsProgramsGoAndALivingOnesStay) {
   EXPECT_EQ(packets(IPPROTO_UDP).size(), 7u);
   pair_->here([&] { tap_.reset(); });
   EXPECT_EQ(xdp_there(), 0u);
+}
+
+TEST_F(NetTapTest, WhereADeviceKnowsNoXdpTheKernelDoesIt) {
+  pair_->here([&] {
+    for (const auto& words :
+         {std::vector<std::string>{"link", "add", "hcx", "type", "bridge"}, {"link", "set", "hcx", "up"}}) {
+      std::vector<std::string> command{"/usr/sbin/ip"};
+      command.insert(command.end(), words.begin(), words.end());
+      const test::Ran ran = test::run_program(command);
+      ASSERT_EQ(ran.code, 0) << ran.err;
+    }
+    const auto index = ::if_nametoindex("hcx");
+    auto tap = NetTap::open({"hcx", index, true}, {});
+    ASSERT_TRUE(tap.ok()) << tap.error().text();
+    EXPECT_TRUE(tap->notes().empty());
+    bpf_xdp_query_opts there{};
+    there.sz = sizeof there;
+    ASSERT_EQ(bpf_xdp_query(static_cast<int>(index), 0, &there), 0);
+    EXPECT_NE(there.skb_prog_id, 0u);
+    { const NetTap gone(std::move(*tap)); }
+    uint32_t id = 1;
+    ASSERT_EQ(bpf_xdp_query_id(static_cast<int>(index), 0, &id), 0);
+    EXPECT_EQ(id, 0u);
+  });
 }
 
 TEST_F(NetTapTest, ItLeavesNoDescriptorOpen) {
