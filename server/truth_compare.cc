@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <deque>
+#include <span>
 #include <vector>
 
 namespace hindcast::server {
@@ -37,6 +38,7 @@ std::string hex(uint64_t v) {
 
 constexpr size_t kContext = 6;
 constexpr size_t kTimesOfAStretch = 65536;
+constexpr size_t kTimesThatPlace = 8;  // of these, the first
 
 std::string list(const std::deque<uint64_t>& ips) {
   std::string s;
@@ -244,12 +246,17 @@ class Comparison {
     return true;
   }
 
-  /// Turns of a loop all look alike, so the place in front of which at_ stands must also be one at the stretch's time.
+  /// Turns of a loop all look alike, so the place in front of which at_ stands must also be one at the stretch's time. The
+  /// first block's may be wide: it began somewhere behind a gap.
   bool timely(const Stretch& s) const {
-    if (s.times.empty()) return true;
     const auto first = at_->clone();
-    uint64_t ip = 0;
-    return first->next(ip) && outside(s.times.front().time, first->when()) == 0;
+    uint64_t index = 0, ip = 0;
+    for (const TimedBlock& block : std::span(s.times).first(std::min(s.times.size(), kTimesThatPlace))) {
+      for (; index <= block.index; ++index)
+        if (!first->next(ip)) return false;
+      if (outside(block.time, first->when()) != 0) return false;
+    }
+    return true;
   }
 
   bool lost(const Stretch& s, uint64_t from) {

@@ -129,6 +129,12 @@ TEST(TruthCompare, BehindAGapATurnOfALoopIsTakenAtItsTime) {
   EXPECT_TRUE(r.equal) << r.difference;
   EXPECT_EQ(r.misplaced, 0u);
   EXPECT_EQ(r.not_decoded, 5u);
+  // the first block's interval reaches back over the gap; the second one's says which turn it was
+  const auto wide = compare_timed({{{1}, 0, 100}, {{}, 100, 500}, {{7}, 100, 600}, {{8}, 590, 700}, {{}, 700, 900}},
+                                  {1, 7, 8, 7, 8, 7, 8, 9});
+  EXPECT_TRUE(wide.equal) << wide.difference;
+  EXPECT_EQ(wide.misplaced, 0u);
+  EXPECT_EQ(wide.not_decoded, 5u);
   // at no turn's time: right, but misplaced
   const auto wrong =
       compare_timed({{{1}, 0, 100}, {{}, 100, 500}, {{7, 8}, 2000, 2100}, {{}, 2100, 2200}}, {1, 7, 8, 7, 8, 9});
