@@ -45,6 +45,7 @@ class NetWindowTest : public testing::Test {
  protected:
   void SetUp() override {
     if (!pair_.missing().empty()) GTEST_SKIP() << pair_.missing();
+    if (const auto r = NetTap::can_load({}); !r) GTEST_SKIP() << r.error().text();
   }
   NetWindow::Say say() {
     return [this](const std::string& text) { said_.push_back(text); };
