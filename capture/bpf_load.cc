@@ -41,9 +41,7 @@ void hush_bpf() {
   libxdp_set_print(of_libxdp);
 }
 
-const std::string& bpf_words() { return last_words; }
-
-Error bpf_refused(int error, const std::string& proc, const std::string& what, const std::string& kernel) {
+Error bpf_refused(int error, const std::string& proc, const std::string& what, const BpfNeeds& needs) {
   const bool permission = error == EPERM || error == EACCES;
   std::string found = std::strerror(error);
   if (!last_words.empty()) found += "; " + last_words;
@@ -51,8 +49,9 @@ Error bpf_refused(int error, const std::string& proc, const std::string& what, c
     const auto setting = read_text_file(proc + "/sys/kernel/unprivileged_bpf_disabled", 64);
     found += "; kernel.unprivileged_bpf_disabled = " + (setting ? trimmed(*setting) : std::string("unreadable"));
   }
-  return Error{permission ? Errc::permission : Errc::unavailable, what, std::move(found),
-               permission ? "run as root, or: setcap cap_bpf,cap_perfmon,cap_net_admin+ep HINDCASTD" : kernel};
+  return Error{
+      permission ? Errc::permission : Errc::unavailable, what, std::move(found),
+      permission ? std::string("run as root, or: setcap ") + needs.capabilities + "+ep HINDCASTD" : needs.kernel};
 }
 
 BpfCost cost_of(const bpf_object* programs) {

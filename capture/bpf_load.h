@@ -16,14 +16,16 @@ namespace hindcast::capture {
 /// From now on libbpf's and libxdp's warnings are kept, not printed: one callback serves the whole process, but each thread
 /// keeps its own.
 void hush_bpf();
-/// The last warning of this thread since hush_bpf(), its first line; may be empty.
-const std::string& bpf_words();
-
 /// errno of a failed libbpf call that returns it negated; 0 when it did not fail.
 inline int errno_of(int result) { return result < 0 ? -result : 0; }
 
-/// A refused call: what the kernel and libbpf said, and what to do. kernel: what a kernel needs that can do it.
-Error bpf_refused(int error, const std::string& proc, const std::string& what, const std::string& kernel);
+/// What programs need.
+struct BpfNeeds {
+  const char* capabilities;  // as setcap takes them
+  const char* kernel;        // one that can run them
+};
+/// A refused call: what the kernel and libbpf said, their last warning since hush_bpf(), and what to do.
+Error bpf_refused(int error, const std::string& proc, const std::string& what, const BpfNeeds& needs);
 
 /// How often programs ran, and for how long: both are 0 unless kernel.bpf_stats_enabled. And how often they could not, since
 /// they ran already on that CPU.

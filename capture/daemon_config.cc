@@ -74,18 +74,15 @@ Result<DaemonConfig> parse_daemon_config(const std::string& text, const std::str
   c.window.sideband_ring_bytes = ring("trace.sideband_ring", c.window.sideband_ring_bytes);
   c.window.sideband.switch_bytes_per_cpu = c.window.sideband.process_bytes =
       s.bytes("trace.sideband_window", c.window.sideband.process_bytes);
-  const std::string waits = s.text("trace.waits", "auto");
-  if (const auto want = parse_want(waits))
-    c.window.waits = *want;
-  else
-    s.wrong("trace.waits", "not auto, on or off");
+  const auto want = [&s](const char* name, const char* otherwise) {
+    const auto v = parse_want(s.text(name, otherwise));
+    if (!v) s.wrong(name, "not auto, on or off");
+    return v.value_or(Want::no);
+  };
+  c.window.waits = want("trace.waits", "auto");
   c.window.waits_ring_bytes = ring("trace.waits_ring", c.window.waits_ring_bytes);
   c.window.waits_bytes = s.bytes("trace.waits_window", c.window.waits_bytes);
-  const std::string net = s.text("trace.net", "off");
-  if (const auto want = parse_want(net))
-    c.window.net = *want;
-  else
-    s.wrong("trace.net", "not auto, on or off");
+  c.window.net = want("trace.net", "off");
   c.window.packets.interfaces = s.texts("trace.net_interfaces");
   c.window.packets.tap.ring_bytes = ring("trace.net_ring", c.window.packets.tap.ring_bytes);
   c.window.packets.tap.most_packets_per_second =

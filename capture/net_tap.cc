@@ -22,6 +22,7 @@
 #include <xdp/libxdp.h>
 
 #include "capture/text_file.h"
+#include "capture/words.h"
 #include "hindcast/fd.h"
 
 namespace hindcast::capture {
@@ -31,8 +32,8 @@ namespace {
 constexpr const char* kReceives = "hindcast_net_rx";
 constexpr const char* kSends = "hindcast_net_tx";
 constexpr const char* kSection = "xdp.frags";
-constexpr const char* kKernel =
-    "a kernel with CONFIG_XDP_SOCKETS, CONFIG_NET_CLS_BPF and bpf_xdp_load_bytes, 5.18 or newer";
+constexpr BpfNeeds kNeeds{"cap_bpf,cap_perfmon,cap_net_admin",
+                          "a kernel with CONFIG_XDP_SOCKETS, CONFIG_NET_CLS_BPF and bpf_xdp_load_bytes, 5.18 or newer"};
 
 // Ours is the only filter with its priority: in front of all others, unless these have the first ones.
 constexpr uint32_t kHandle = 1, kFirstPriority = 1, kLastPriority = 8;
@@ -150,10 +151,8 @@ bpf_tc_opts filter_of(uint32_t priority) {
   return opts;
 }
 
-/// A note is one line.
 std::string not_recorded(const char* what, const NetInterface& interface, const Error& e) {
-  return "what " + interface.name + " " + what + " is not recorded: " + e.what + " (" + e.found +
-         "); to have it: " + e.fix;
+  return "what " + interface.name + " " + what + " is not recorded: " + in_one_line(e, "it");
 }
 
 }  // namespace
@@ -172,11 +171,12 @@ struct NetTap::Impl {
 
   void detach_receive();
   Result<void> remove_stale(const std::string& proc, const NetOwner& us);
-  Result<void> load(const NetTapConfig& config, const NetOwner& us, bool with_receive);
+  Result<void> prepare(const NetTapConfig& config, const NetOwner& us);
+  Result<void> load(const std::string& proc);
   Result<void> attach_receive(const NetTapConfig& config, const NetOwner& us);
   Result<void> attach_send(const std::string& proc);
   Error refused(int error, const std::string& proc, const std::string& what) const {
-    return bpf_refused(error, proc, "cannot tap " + interface.name + ": " + what, kKernel);
+    return bpf_refused(error, proc, "cannot tap " + interface.name + ": " + what, kNeeds);
   }
 
   NetInterface interface;
@@ -232,7 +232,8 @@ Result<void> NetTap::Impl::remove_stale(const std::string& proc, const NetOwner&
   return {};
 }
 
-Result<void> NetTap::Impl::load(const NetTapConfig& config, const NetOwner& us, bool with_receive) {
+/// All but loading, which libxdp does itself.
+Result<void> NetTap::Impl::prepare(const NetTapConfig& config, const NetOwner& us) {
   programs.reset(net_bpf::open());
   if (!programs) return refused(errno, config.proc, "the BPF programs cannot be opened");
   net_bpf& p = *programs;
@@ -251,9 +252,12 @@ Result<void> NetTap::Impl::load(const NetTapConfig& config, const NetOwner& us, 
   }
   if (const int e = errno_of(bpf_map__set_max_entries(p.maps.ring, static_cast<uint32_t>(config.ring_bytes))))
     return refused(e, config.proc, "the ring cannot have " + std::to_string(config.ring_bytes) + " bytes");
-  if (with_receive) return {};  // libxdp loads
-  bpf_program__set_autoload(p.progs.hindcast_net_rx, false);
-  if (const int e = errno_of(net_bpf::load(&p))) return refused(e, config.proc, "the kernel refuses the BPF programs");
+  return {};
+}
+
+Result<void> NetTap::Impl::load(const std::string& proc) {
+  if (const int e = errno_of(net_bpf::load(programs.get())))
+    return refused(e, proc, "the kernel refuses the BPF programs");
   return {};
 }
 
@@ -265,7 +269,7 @@ Result<void> NetTap::Impl::attach_receive(const NetTapConfig& config, const NetO
                  "load that one through libxdp (xdp-loader), which lets several be there"};
   // Some drivers refuse while a feature is on (virtio_net: GRO_HW); the kernel can do it for them, behind GRO.
   for (const xdp_attach_mode mode : {XDP_MODE_UNSPEC, XDP_MODE_SKB}) {
-    HC_TRY_VOID(load(config, us, true));
+    HC_TRY_VOID(prepare(config, us));
     xdp_program* const program = xdp_program__from_bpf_obj(programs->obj, kSection);
     if (const long e = libxdp_get_error(program))
       return refused(static_cast<int>(-e), config.proc, "libxdp takes no program");
@@ -282,17 +286,14 @@ Result<void> NetTap::Impl::attach_send(const std::string& proc) {
   bpf_tc_hook hook = egress_of(interface.index);
   if (const int e = errno_of(bpf_tc_hook_create(&hook)); e != 0 && e != EEXIST)
     return refused(e, proc, "it takes no clsact qdisc");
-  const int program = bpf_program__fd(programs->progs.hindcast_net_tx);
   int e = 0;
   for (uint32_t at = kFirstPriority; at <= kLastPriority; ++at) {
     bpf_tc_opts filter = filter_of(at);
-    filter.prog_fd = program;
+    filter.prog_fd = bpf_program__fd(programs->progs.hindcast_net_tx);
     e = errno_of(bpf_tc_attach(&hook, &filter));
     if (e != 0) continue;
     priority = at;
-    bpf_prog_info info{};
-    uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(program, &info, &size) == 0) sends_id = info.id;
+    sends_id = filter.prog_id;
     return {};
   }
   return refused(e, proc, "its egress filters of priority 1 to 8 are all somebody else's");
@@ -311,7 +312,9 @@ Result<NetTap> NetTap::open(const NetInterface& interface, const NetTapConfig& c
   const auto receive = impl->attach_receive(config, us);
   if (!receive) {
     impl->notes.push_back(not_recorded("receives", interface, receive.error()));
-    HC_TRY_VOID(impl->load(config, us, false));
+    HC_TRY_VOID(impl->prepare(config, us));
+    bpf_program__set_autoload(impl->programs->progs.hindcast_net_rx, false);
+    HC_TRY_VOID(impl->load(config.proc));
   }
   const auto send = impl->attach_send(config.proc);
   if (!send && !receive) return send.error();
@@ -329,10 +332,8 @@ Result<void> NetTap::can_load(const NetTapConfig& config) {
   HC_TRY(const NetOwner us, this_process(config.proc));
   hush_bpf();
   Impl impl(NetInterface{"an interface", 0, true});
-  HC_TRY_VOID(impl.load(config, us, true));
-  if (const int e = errno_of(net_bpf::load(impl.programs.get())))
-    return impl.refused(e, config.proc, "the kernel refuses the BPF programs");
-  return {};
+  HC_TRY_VOID(impl.prepare(config, us));
+  return impl.load(config.proc);
 }
 
 const NetInterface& NetTap::interface() const { return impl_->interface; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "capture/words.h"
+
 namespace hindcast::capture {
 
 namespace {
@@ -51,9 +53,7 @@ Result<void> NetWindow::add(const NetInterface& interface) {
   auto tap = NetTap::open(interface, config_.tap);
   if (!tap) {
     refused_.insert(interface.index);
-    const Error& e = tap.error();
-    say_("packets on " + interface.name + " are not recorded: " + e.what + " (" + e.found +
-         "); to have them: " + e.fix);
+    say_("packets on " + interface.name + " are not recorded: " + in_one_line(tap.error(), "them"));
     return tap.error();
   }
   for (const std::string& note : tap->notes()) say_(note);

@@ -20,11 +20,12 @@ namespace {
 
 constexpr ino_t kFirstPidNamespace = 0xeffffffc;  // PROC_PID_INIT_INO: part of the kernel's interface to user space
 
-constexpr const char* kKernel =
-    "a kernel with CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_DEBUG_INFO_BTF, 5.15 or newer";
+constexpr BpfNeeds kNeeds{
+    "cap_bpf,cap_perfmon",
+    "a kernel with CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_DEBUG_INFO_BTF, 5.15 or newer"};
 
 Error refused(int error, const WaitProbeConfig& config, const std::string& what) {
-  return bpf_refused(error, config.proc, "cannot record waits and messages: " + what, kKernel);
+  return bpf_refused(error, config.proc, "cannot record waits and messages: " + what, kNeeds);
 }
 
 /// Where the kernel keeps a per-CPU variable, from the begin of these; none when its BTF does not say.

@@ -121,7 +121,7 @@ Result<void> Window::open_net() {
 
 Result<void> Window::without(Want want, const Error& error) {
   if (want == Want::yes) return error;
-  note(error.what + " (" + error.found + "); to have them: " + error.fix);
+  note(in_one_line(error, "them"));
   return {};
 }
 

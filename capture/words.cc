@@ -27,6 +27,10 @@ std::string shell_quoted(const std::vector<std::string>& words) {
   return out;
 }
 
+std::string in_one_line(const Error& e, const char* it) {
+  return e.what + " (" + e.found + "); to have " + it + ": " + e.fix;
+}
+
 std::string human_bytes(uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};

@@ -9,6 +9,7 @@
 #include "capture/text_file.h"
 #include "tests/e2e/truth_verdict.h"
 #include "tests/support/live_pt_source.h"
+#include "tests/support/start_window.h"
 #include "transport/bundle_reader.h"
 
 namespace hindcast::test {
@@ -49,12 +50,7 @@ class PerfAbi : public ::testing::Test {
     config.pt = *parse_pt_options("tsc,mtc,psb_period=0,mtc_period=" + std::to_string(mtc_period));
     config.sys = sys;
     window_.emplace(*source_, *kernel_, config, [this](const std::string& text) { said_.push_back(text); });
-    sigset_t mask;
-    ::sigprocmask(SIG_SETMASK, nullptr, &mask);
-    const auto opened = window_->open(mask);
-    ASSERT_TRUE(opened.ok()) << opened.error().text();
-    const auto started = window_->start();
-    ASSERT_TRUE(started.ok()) << started.error().text();
+    start_window(*window_);
   }
   void go_on(std::chrono::milliseconds time) {
     for (const auto end = Window::Clock::now() + time; Window::Clock::now() < end;) ASSERT_TRUE(window_->step({}).ok());

@@ -7,13 +7,9 @@
 #include <cstring>
 #include <thread>
 
-#include "tests/support/run_program.h"
-
 namespace hindcast::test {
 
 namespace {
-
-constexpr const char* kIp = "/usr/sbin/ip";
 
 /// A namespace without processes: its descriptor keeps it.
 Fd new_namespace() {
@@ -25,6 +21,12 @@ Fd new_namespace() {
 }
 
 }  // namespace
+
+Ran ip(const std::vector<std::string>& words) {
+  std::vector<std::string> command{"/usr/sbin/ip"};
+  command.insert(command.end(), words.begin(), words.end());
+  return run_program(command);
+}
 
 NetPair::NetPair() : here_(new_namespace()), there_(new_namespace()) {
   if (!here_.valid() || !there_.valid())
@@ -42,33 +44,31 @@ void NetPair::in(const Fd& space, const std::function<void()>& what) {
 
 bool NetPair::make() {
   bool good = true;
-  const auto ip = [&](const std::vector<std::string>& words) {
+  const auto set_up = [&](const std::vector<std::string>& words) {
     if (!good) return;
-    std::vector<std::string> command{kIp};
-    command.insert(command.end(), words.begin(), words.end());
-    const Ran ran = run_program(command);
+    const Ran ran = ip(words);
     good = ran.code == 0;
     if (!good) missing_ = "ip " + words[0] + ": " + ran.err;
   };
   const std::string other = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(there_.get());
   here([&] {
-    ip({"link", "add", kHere, "type", "veth", "peer", "name", kThere, "netns", other});
-    ip({"addr", "add", "10.77.0.1/24", "dev", kHere});
-    ip({"addr", "add", "fd77::1/64", "dev", kHere, "nodad"});
-    ip({"link", "set", kHere, "up"});
-    ip({"link", "set", "lo", "up"});
+    set_up({"link", "add", kHere, "type", "veth", "peer", "name", kThere, "netns", other});
+    set_up({"addr", "add", "10.77.0.1/24", "dev", kHere});
+    set_up({"addr", "add", "fd77::1/64", "dev", kHere, "nodad"});
+    set_up({"link", "set", kHere, "up"});
+    set_up({"link", "set", "lo", "up"});
   });
   there([&] {
-    ip({"addr", "add", "10.77.0.2/24", "dev", kThere});
-    ip({"addr", "add", "fd77::2/64", "dev", kThere, "nodad"});
-    ip({"link", "set", kThere, "up"});
+    set_up({"addr", "add", "10.77.0.2/24", "dev", kThere});
+    set_up({"addr", "add", "fd77::2/64", "dev", kThere, "nodad"});
+    set_up({"link", "set", kThere, "up"});
   });
   return good;
 }
 
 void NetPair::offload(bool on) const {
   const auto set = [on](const char* interface) {
-    const Ran ran = run_program({kIp, "link", "set", interface, "gso_max_segs", on ? "65535" : "1"});
+    const Ran ran = ip({"link", "set", interface, "gso_max_segs", on ? "65535" : "1"});
     HC_CHECK(ran.code == 0);
   };
   here([&] { set(kHere); });

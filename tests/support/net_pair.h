@@ -3,10 +3,15 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "hindcast/fd.h"
+#include "tests/support/run_program.h"
 
 namespace hindcast::test {
+
+/// ip(8) in the network namespace of this thread.
+Ran ip(const std::vector<std::string>& words);
 
 /// 10.77.0.1 and fd77::1 at `hca` in `here`, 10.77.0.2 and fd77::2 at `hcb` in `there`. Both end with the object. Needs root.
 class NetPair {

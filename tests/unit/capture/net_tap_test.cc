@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <csignal>
-#include <ctime>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -16,32 +15,24 @@
 #include <gtest/gtest.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture/drop_watch.h"
 #include "hindcast/wait_record.h"
 #include "tests/support/net_pair.h"
-#include "tests/support/run_program.h"
 
 namespace hindcast::capture {
 namespace {
 
 using test::NetPair;
-using testing::AnyOf;
 using testing::HasSubstr;
 using wait::Packet;
 
 constexpr uint16_t kPort = 4711;
 constexpr uint8_t kFin = 1, kSyn = 2;
-
-uint64_t monotonic() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
-}
 
 struct Address {
   sockaddr_storage storage{};
@@ -104,11 +95,11 @@ class NetTapTest : public testing::Test {
     auto tap = try_open(config);
     ASSERT_TRUE(tap.ok()) << tap.error().text();
     tap_.emplace(std::move(*tap));
-    begun_ = monotonic();
+    begun_ = monotonic_ns();
   }
   std::vector<Packet> packets(uint8_t protocol) {
     std::vector<Packet> out;
-    const uint64_t now = monotonic();
+    const uint64_t now = monotonic_ns();
     tap_->drain([&](ByteSpan bytes) {
       wait::Reader reader(bytes);
       wait::Record record;
@@ -344,17 +335,23 @@ TEST_F(NetTapTest, ADeadDaemonsProgramsGoAndALivingOnesStay) {
   EXPECT_TRUE(tap_->notes().empty());
   send_datagrams("10.77.0.1", 7, 10);
   EXPECT_EQ(packets(IPPROTO_UDP).size(), 7u);
+  const auto filters = [&] {
+    test::Ran ran;
+    pair_->here([&] { ran = test::run_program({"/usr/sbin/tc", "filter", "show", "dev", NetPair::kHere, "egress"}); });
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    return ran.out;
+  };
+  EXPECT_THAT(filters(), HasSubstr("hindcast_net_tx"));
   pair_->here([&] { tap_.reset(); });
   EXPECT_EQ(xdp_there(), 0u);
+  EXPECT_EQ(filters(), "");
 }
 
 TEST_F(NetTapTest, WhereADeviceKnowsNoXdpTheKernelDoesIt) {
   pair_->here([&] {
     for (const auto& words :
          {std::vector<std::string>{"link", "add", "hcx", "type", "bridge"}, {"link", "set", "hcx", "up"}}) {
-      std::vector<std::string> command{"/usr/sbin/ip"};
-      command.insert(command.end(), words.begin(), words.end());
-      const test::Ran ran = test::run_program(command);
+      const test::Ran ran = test::ip(words);
       ASSERT_EQ(ran.code, 0) << ran.err;
     }
     const auto index = ::if_nametoindex("hcx");

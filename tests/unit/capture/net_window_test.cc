@@ -13,7 +13,7 @@
 #include "capture/window.h"
 #include "hindcast/clock_sample.h"
 #include "tests/support/net_pair.h"
-#include "tests/support/run_program.h"
+#include "tests/support/start_window.h"
 #include "tests/support/wait_records.h"
 #include "tests/unit/capture/fake_source.h"
 
@@ -84,9 +84,7 @@ TEST_F(NetWindowTest, FollowsInterfacesThatComeAndGo) {
     auto window = NetWindow::open({}, say());
     ASSERT_TRUE(window.ok()) << window.error().text();
     const auto ip = [](const std::vector<std::string>& words) {
-      std::vector<std::string> command{"/usr/sbin/ip"};
-      command.insert(command.end(), words.begin(), words.end());
-      const test::Ran ran = test::run_program(command);
+      const test::Ran ran = test::ip(words);
       ASSERT_EQ(ran.code, 0) << ran.err;
     };
     const auto polled_until = [&](size_t lines) {
@@ -132,12 +130,7 @@ TEST_F(NetWindowTest, ASnapshotHasPacketsAndSamplesOfTheirClock) {
     config.waits = Want::no;
     config.net = Want::yes;
     Window window(source, kernel_perf_calls(), config, say());
-    sigset_t mask;
-    ::sigprocmask(SIG_SETMASK, nullptr, &mask);
-    const auto opened = window.open(mask);
-    ASSERT_TRUE(opened.ok()) << opened.error().text();
-    const auto started = window.start();
-    ASSERT_TRUE(started.ok()) << started.error().text();
+    test::start_window(window);
     pair_.there([] { send_datagrams("10.77.0.1", 5); });
     for (int i = 0; i < 40; ++i) ASSERT_TRUE(window.step({}).ok());
     window.child().send(SIGKILL);

@@ -23,17 +23,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture/drop_watch.h"
 #include "hindcast/wait_record.h"
 #include "tests/unit/capture/scratch.h"
 
 namespace hindcast::capture {
 namespace {
-
-uint64_t monotonic() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
-}
 
 /// Forks; the child stops itself, runs `body` when let go, and ends with what it returns.
 class Program {
@@ -109,12 +104,12 @@ class WaitProbeTest : public ::testing::Test {
   /// Runs it under the programs; its wait status.
   int run(const std::function<int()>& body) {
     Program program(body);
-    begun_ = monotonic();
+    begun_ = monotonic_ns();
     EXPECT_TRUE(probe_->follow(program.pidfd()).ok());
     program.let_go();
     pid_ = program.pid();
     const int status = program.wait();
-    ended_ = monotonic();
+    ended_ = monotonic_ns();
     drain();
     for (const uint64_t n : probe_->dropped()) EXPECT_EQ(n, 0u);
     return status;

@@ -23,6 +23,7 @@
 #include "hindcast/clock_sample.h"
 #include "hindcast/wait_record.h"
 #include "tests/support/sim_run.h"
+#include "tests/support/start_window.h"
 #include "tests/support/wait_records.h"
 #include "tests/unit/capture/fake_source.h"
 #include "tests/unit/capture/scratch.h"
@@ -243,12 +244,7 @@ class WaitsInWindow : public ::testing::Test {
     config.ring_bytes = 1 << 20;
     config.waits = want;
     window_.emplace(source_, kernel_perf_calls(), config, [](const std::string&) {});
-    sigset_t mask;
-    ::sigprocmask(SIG_SETMASK, nullptr, &mask);
-    const auto opened = window_->open(mask);
-    ASSERT_TRUE(opened.ok()) << opened.error().text();
-    const auto started = window_->start();
-    ASSERT_TRUE(started.ok()) << started.error().text();
+    test::start_window(*window_);
   }
   void step_to_the_end() {
     while (!window_->child().poll_end()) ASSERT_TRUE(window_->step({}).ok());

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "capture/record_builder.h"
+#include "tests/support/start_window.h"
 #include "tests/unit/capture/fake_source.h"
 #include "tests/unit/capture/scratch.h"
 
@@ -33,12 +34,7 @@ class WindowTest : public ::testing::Test {
     config.command = {"/bin/sh", "-c", script};
     config.ring_bytes = 1 << 20;
     window_.emplace(source_, kernel_perf_calls(), config, [](const std::string&) {});
-    sigset_t mask;
-    ::sigprocmask(SIG_SETMASK, nullptr, &mask);
-    const auto opened = window_->open(mask);
-    ASSERT_TRUE(opened.ok()) << opened.error().text();
-    const auto started = window_->start();
-    ASSERT_TRUE(started.ok()) << started.error().text();
+    test::start_window(*window_);
   }
   Frozen snapshot() {
     EXPECT_TRUE(window_->start_snapshot().ok());
