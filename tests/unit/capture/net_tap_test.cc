@@ -2,7 +2,6 @@
 // those of dead daemons are taken away.
 #include "capture/net_tap.h"
 
-#include <arpa/inet.h>
 #include <csignal>
 #include <filesystem>
 #include <map>
@@ -22,38 +21,19 @@
 
 #include "capture/drop_watch.h"
 #include "hindcast/wait_record.h"
+#include "tests/support/datagrams.h"
 #include "tests/support/net_pair.h"
 
 namespace hindcast::capture {
 namespace {
 
+using test::Address;
 using test::NetPair;
 using testing::HasSubstr;
 using wait::Packet;
 
 constexpr uint16_t kPort = 4711;
 constexpr uint8_t kFin = 1, kSyn = 2;
-
-struct Address {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-  Address(const char* ip, uint16_t port) {
-    auto& four = reinterpret_cast<sockaddr_in&>(storage);
-    auto& six = reinterpret_cast<sockaddr_in6&>(storage);
-    if (::inet_pton(AF_INET, ip, &four.sin_addr) == 1) {
-      four.sin_family = AF_INET;
-      four.sin_port = htons(port);
-      size = sizeof four;
-    } else {
-      HC_CHECK(::inet_pton(AF_INET6, ip, &six.sin6_addr) == 1);
-      six.sin6_family = AF_INET6;
-      six.sin6_port = htons(port);
-      size = sizeof six;
-    }
-  }
-  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
-  int family() const { return storage.ss_family; }
-};
 
 void send_all(int fd, size_t bytes) {
   const std::vector<char> data(bytes, 'x');
@@ -125,14 +105,7 @@ class NetTapTest : public testing::Test {
     return id;
   }
   void send_datagrams(const char* to, size_t count, size_t bytes) {
-    pair_->there([&] {
-      const Address address(to, kPort);
-      const Fd socket(::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
-      const std::vector<char> data(bytes, 'y');
-      for (size_t i = 0; i < count; ++i)
-        ASSERT_EQ(::sendto(socket.get(), data.data(), bytes, 0, address.get(), address.size),
-                  static_cast<ssize_t>(bytes));
-    });
+    pair_->there([&] { test::send_datagrams({to, kPort}, count, bytes); });
   }
 
   std::optional<NetPair> pair_;
@@ -282,11 +255,12 @@ TEST_F(NetTapTest, WhatComesTooFastIsCounted) {
   NetTapConfig config;
   config.most_packets_per_second = 10;
   open(config);
-  send_datagrams("10.77.0.1", 6000, 10);
+  const size_t count = test::more_than_a_tap_tells();
+  send_datagrams("10.77.0.1", count, 10);
   size_t told = 0;
   for (const Packet& p : packets(IPPROTO_UDP)) told += p.local_port == kPort;
   EXPECT_GE(told, 4096u);  // at once, of one CPU
-  EXPECT_GE(told + dropped(), 6000u);
+  EXPECT_GE(told + dropped(), count);
   EXPECT_GT(dropped(), 0u);
 }
 

@@ -1,17 +1,16 @@
 // Packets in the window, between network namespaces of the test's own.
 #include "capture/net_window.h"
 
-#include <arpa/inet.h>
 #include <csignal>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 
 #include "capture/window.h"
 #include "hindcast/clock_sample.h"
+#include "tests/support/datagrams.h"
 #include "tests/support/net_pair.h"
 #include "tests/support/start_window.h"
 #include "tests/support/wait_records.h"
@@ -25,15 +24,7 @@ using test::NetPair;
 using testing::Contains;
 using testing::HasSubstr;
 
-void send_datagrams(const char* to, size_t count) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(9999);
-  ASSERT_EQ(::inet_pton(AF_INET, to, &address.sin_addr), 1);
-  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  for (size_t i = 0; i < count; ++i)
-    ASSERT_EQ(::sendto(socket.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&address), sizeof address), 1);
-}
+void send_datagrams(size_t count) { test::send_datagrams({"10.77.0.1", 9999}, count, 1); }
 
 size_t datagrams(ByteSpan stream) {
   size_t n = 0;
@@ -62,7 +53,8 @@ TEST_F(NetWindowTest, KeepsWhatPassedAndSaysWhatWasLost) {
     ASSERT_TRUE(window.ok()) << window.error().text();
     window->poll();
     const uint64_t begun = monotonic_ns();
-    pair_.there([] { send_datagrams("10.77.0.1", 6000); });
+    const size_t count = test::more_than_a_tap_tells();
+    pair_.there([&] { send_datagrams(count); });
     window->finish();
     const Cut cut = window->stream();
     EXPECT_EQ(cut.info.kind, StreamKind::net);
@@ -74,7 +66,7 @@ TEST_F(NetWindowTest, KeepsWhatPassedAndSaysWhatWasLost) {
     }
     EXPECT_GT(lost, 0u);
     EXPECT_EQ(lost, window->lost());
-    EXPECT_GE(datagrams(cut.bytes) + lost, 6000u);
+    EXPECT_GE(datagrams(cut.bytes) + lost, count);
     EXPECT_TRUE(said_.empty());
   });
 }
@@ -103,7 +95,7 @@ TEST_F(NetWindowTest, FollowsInterfacesThatComeAndGo) {
     ip({"link", "del", "hcc"});  // its other end goes with it
     const auto gone = std::chrono::steady_clock::now() + std::chrono::milliseconds(1200);
     while (std::chrono::steady_clock::now() < gone) window->poll();
-    pair_.there([] { send_datagrams("10.77.0.1", 3); });
+    pair_.there([] { send_datagrams(3); });
     window->finish();
     EXPECT_EQ(datagrams(window->stream().bytes), 3u);
   });
@@ -131,7 +123,7 @@ TEST_F(NetWindowTest, ASnapshotHasPacketsAndSamplesOfTheirClock) {
     config.net = Want::yes;
     Window window(source, kernel_perf_calls(), config, say());
     test::start_window(window);
-    pair_.there([] { send_datagrams("10.77.0.1", 5); });
+    pair_.there([] { send_datagrams(5); });
     for (int i = 0; i < 40; ++i) ASSERT_TRUE(window.step({}).ok());
     window.child().send(SIGKILL);
     const auto frozen = window.finish();
