@@ -108,6 +108,11 @@ std::optional<uint64_t> TimeMap::last_before(Tsc t) const {
   return upper_.last_key_below(t.value());
 }
 
+std::optional<uint64_t> TimeMap::first_from(Tsc t) const {
+  if (outer_.earliest >= t) return 0;
+  return lower_.first_key_from(t.value());
+}
+
 void TimeMap::pack(ByteWriter& out) const {
   lower_.pack(out);
   upper_.pack(out);

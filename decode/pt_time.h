@@ -102,6 +102,8 @@ class TimeMap {
 
   /// The last packet that is known to have been made before t, and all before it; nothing when none is. O(log n).
   std::optional<uint64_t> last_before(Tsc t) const;
+  /// The first packet from which on everything is known to have happened at t or later; nothing when there is none. O(log n).
+  std::optional<uint64_t> first_from(Tsc t) const;
 
   /// window() for places that mostly ascend: O(1) for one near the place before. Borrows the map.
   class Reader {

@@ -59,16 +59,15 @@ class TimeSteps {
 
   /// The key of the last pair whose value is below `value`.
   std::optional<uint64_t> last_key_below(uint64_t value) const {
-    size_t low = 0, high = steps_.size();
-    while (low < high) {
-      const size_t middle = (low + high) / 2;
-      if (value_of(middle) < value)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    if (low == 0) return std::nullopt;
-    return runs_[run_of(low - 1)].key + steps_[low - 1].key;
+    const size_t n = count_below(value);
+    if (n == 0) return std::nullopt;
+    return key_of(n - 1);
+  }
+  /// The key of the first pair whose value is at least `value`.
+  std::optional<uint64_t> first_key_from(uint64_t value) const {
+    const size_t n = count_below(value);
+    if (n == steps_.size()) return std::nullopt;
+    return key_of(n);
   }
 
   /// The same questions for keys that mostly ascend: O(1) for a key near the one before.
@@ -170,6 +169,19 @@ class TimeSteps {
     const auto step = std::upper_bound(first, last, offset, [](uint64_t k, const Step& s) { return k < s.key; });
     return static_cast<size_t>(step - steps_.begin());
   }
+  /// Pairs whose value is below `value`.
+  size_t count_below(uint64_t value) const {
+    size_t low = 0, high = steps_.size();
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (value_of(middle) < value)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return low;
+  }
+  uint64_t key_of(size_t index) const { return runs_[run_of(index)].key + steps_[index].key; }
   uint64_t value_of(size_t index) const { return runs_[run_of(index)].value + steps_[index].value; }
   size_t run_of(size_t index) const {
     const auto next =

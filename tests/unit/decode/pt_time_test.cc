@@ -288,6 +288,18 @@ TEST(PtTime, TheLastPacketThatIsSurelyBeforeATime) {
   EXPECT_EQ(m.last_before(Tsc(9001 + kPacketLatency)), second);
   EXPECT_EQ(m.last_before(Tsc::max()), second);
   EXPECT_EQ(m.last_before(Tsc(5001 + kPacketLatency)), uint64_t{16});
+  size_t found = 0;
+  for (uint64_t time = 4000; time < 10000; time += 100) {
+    const auto first = m.first_from(Tsc(time));
+    found += first.has_value();
+    EXPECT_EQ(first.has_value(), m.at(t.size()).earliest >= Tsc(time)) << time;
+    if (!first) continue;
+    EXPECT_GE(m.at(*first).earliest, Tsc(time));
+    if (*first > 0) {
+      EXPECT_LT(m.at(*first - 1).earliest, Tsc(time));
+    }
+  }
+  EXPECT_GT(found, 10u);
   PtTimeConfig ended = config();
   ended.traced.latest = Tsc(10000);
   EXPECT_EQ(scan_packets(t.bytes(), ended).times.last_before(Tsc(10001)), ~uint64_t{0});
