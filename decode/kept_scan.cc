@@ -6,7 +6,7 @@ namespace hindcast::decode {
 namespace {
 
 /// Another one whenever a scan of the same bytes finds something else, or this file writes it in another way.
-constexpr uint64_t kVersion = 0x6863'7363'616e'0002;
+constexpr uint64_t kVersion = 0x6863'7363'616e'0003;
 
 /// All that a scan depends on but the bytes.
 std::vector<uint8_t> conditions(const PtTrace& trace, const PtTimeConfig& config) {
@@ -49,6 +49,7 @@ constexpr size_t kStretchBytes = 6 * 8 + 4 + 2 * 16;
 /// False: no scan gives such a one.
 bool unpack(ByteReader& in, uint64_t behind, uint64_t size, Stretch& s) {
   for (uint64_t* v : {&s.begin, &s.end, &s.sync, &s.begin_ip, &s.end_ip, &s.end_to}) *v = in.u64();
+  s.whole_end = s.end;
   const uint8_t start = in.u8(), how = in.u8(), flags = in.u8();
   s.start = static_cast<StretchStart>(start);
   s.how = static_cast<StretchEnd>(how);
@@ -72,6 +73,8 @@ void pack_gap(const Event& gap, ByteWriter& out) {
 }
 constexpr size_t kGapBytes = 1 + 8 + 4 + 16;
 
+constexpr size_t kPagingBytes = 25;
+
 bool unpack_gap(ByteReader& in, uint64_t behind, uint64_t size, Event& gap) {
   const uint8_t cause = in.u8();
   gap.kind = EventKind::gap;
@@ -88,7 +91,7 @@ std::vector<uint8_t> pack_scan(const PtTrace& trace, const PtTimeConfig& config)
   const StretchMap& map = trace.map;
   std::vector<uint8_t> bytes = conditions(trace, config);
   bytes.reserve(bytes.size() + trace.times.memory_bytes() + map.stretches.size() * kStretchBytes +
-                map.gaps.size() * kGapBytes + map.psbs.size() * 8 + 128);
+                map.gaps.size() * kGapBytes + map.psbs.size() * 8 + map.pagings.size() * kPagingBytes + 128);
   ByteWriter out(bytes);
   trace.times.pack(out);
   out.u64(map.stretches.size());
@@ -97,6 +100,13 @@ std::vector<uint8_t> pack_scan(const PtTrace& trace, const PtTimeConfig& config)
   for (const Event& gap : map.gaps) pack_gap(gap, out);
   out.u64(map.psbs.size());
   for (const uint64_t psb : map.psbs) out.u64(psb);
+  out.u64(map.pagings.size());
+  for (const Paging& p : map.pagings) {
+    out.u64(p.offset);
+    out.u64(p.cr3);
+    out.u64(p.ip);
+    out.u8(p.bits);
+  }
   return bytes;
 }
 
@@ -125,13 +135,25 @@ bool unpack_scan(ByteSpan packed, const PtTimeConfig& config, PtTrace& trace) {
     behind = gap.offset;
   }
   const uint64_t psbs = in.u64();
-  if (in.failed() || psbs != in.left() / 8 || in.left() % 8 != 0) return false;
+  if (in.failed() || psbs > in.left() / 8) return false;
   map.psbs.resize(psbs);
   behind = 0;
   for (uint64_t& psb : map.psbs) {
     psb = in.u64();
     if (psb < behind || psb >= size) return false;
     behind = psb + 1;
+  }
+  const uint64_t pagings = in.u64();
+  if (in.failed() || pagings != in.left() / kPagingBytes || in.left() % kPagingBytes != 0) return false;
+  map.pagings.resize(pagings);
+  behind = 0;
+  for (Paging& p : map.pagings) {
+    p.offset = in.u64();
+    p.cr3 = in.u64();
+    p.ip = in.u64();
+    p.bits = in.u8();
+    if (p.offset < behind || p.offset >= size) return false;
+    behind = p.offset + 1;
   }
   return true;
 }

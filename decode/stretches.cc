@@ -46,6 +46,7 @@ class Scanner {
     if (p.kind == Kind::mode_exec) mode_exec(p);
     if (state_ == State::on && !is_plain(p, bits_before)) open_.plain = false;
     if (overflowed_ && !in_psb_ && !may_precede_fup_of_ovf(p.kind)) unclear_fup_ = true;
+    place_paging(p, ip);
     switch (p.kind) {
       case Kind::psb:
         begin_psb(p.offset);
@@ -123,6 +124,7 @@ class Scanner {
   }
 
   StretchMap finish(const TimeMap& times) {
+    take_paging();
     close_gap(size_);
     const bool goes_on = state_ == State::on;
     if (goes_on) {
@@ -194,6 +196,36 @@ class Scanner {
     psb_has_mode_ = in_psb_;
     mode_changed_ |= bits_ != before;
     if (state_ == State::on && in_psb_ && open_.begin > psb_) open_.bits = bits_;  // it began in this PSB+
+  }
+
+  /// A PIP stands in front of the TIP of the far transfer or asynchronous event that it comes with.
+  void place_paging(const Packet& p, uint64_t ip) {
+    switch (p.kind) {
+      case Kind::pip:
+        take_paging();
+        paging_ = {p.offset, p.payload | (p.detail != 0)};
+        has_paging_ = true;
+        return;
+      case Kind::vmcs:
+      case Kind::mode_exec:
+        return;
+      case Kind::tip:
+        if (!has_paging_) return;
+        paging_.offset = p.offset;
+        if (state_ == State::on && p.has_ip() && ip >> 63 == 0) {
+          paging_.ip = ip;
+          paging_.bits = bits_;
+        }
+        break;
+      default:
+        break;
+    }
+    take_paging();
+  }
+  void take_paging() {
+    if (!std::exchange(has_paging_, false)) return;
+    const bool is_news = !std::exchange(cr3_known_, true) || map_.pagings.back().cr3 != paging_.cr3;
+    if (is_news || in_psb_ || paging_.ip != 0) map_.pagings.push_back(paging_);
   }
 
   void begin_psb(uint64_t offset) {
@@ -303,8 +335,9 @@ class Scanner {
   }
 
   void turn_off(uint64_t offset, StretchEnd how) {
+    cr3_known_ = false;
     if (state_ != State::on) return;
-    open_.end = offset;
+    open_.end = open_.whole_end = offset;
     open_.how = how;
     map_.stretches.push_back(open_);
     state_ = State::off;
@@ -363,6 +396,8 @@ class Scanner {
   bool in_block_ = false;                                // between a BBP and its BEP
   bool unclear_fup_ = false;  // whose the next one is: such a packet's did not come, or the OVF's should have come
   bool may_be_stop_ = false;  // a TraceStop would be of the last stretch
+  Paging paging_;             // the last PIP's, when it was not taken yet
+  bool has_paging_ = false, cr3_known_ = false;
   bool gap_open_ = false;
   GapCause gap_cause_ = GapCause::none;
   uint64_t gap_from_ = 0;

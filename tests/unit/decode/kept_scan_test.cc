@@ -57,6 +57,7 @@ void expect_same(const PtTrace& a, const PtTrace& b) {
               std::tuple(h.kind, h.cause, h.offset, h.count, h.ip, h.to, h.time.earliest, h.time.latest));
   }
   ASSERT_EQ(a.map.psbs, b.map.psbs);
+  ASSERT_EQ(a.map.pagings, b.map.pagings);
   EXPECT_EQ(a.times.readings(), b.times.readings());
   EXPECT_EQ(a.times.contradictions(), b.times.contradictions());
   for (uint64_t at = 0; at <= a.bytes.size(); at += 1 + a.bytes.size() / 20000) {
