@@ -321,6 +321,16 @@ class LibiptEngine final : public FlowDecoder {
   }
   uint64_t position() const { return samples_[2]; }
 
+  /// Into the stretches that the one it is in was cut into, as far as it has used the trace. libipt does not say where in between
+  /// packets it stands, so the code may change a packet early or late.
+  void go_on_with_cut() {
+    const auto& all = trace_.map.stretches;
+    while (stretch_ != kNone && all[stretch_].how == StretchEnd::handover && samples_[1] > all[stretch_].end) {
+      unaccounted_ = std::max(unaccounted_, ++stretch_ + 1);
+      if (auto code = images_.image_at(all[stretch_].begin, Ip(0))) use(std::move(code), 0);
+    }
+  }
+
   void leave_stretch() {
     stretch_ = kNone;
     last_block_ = {};
@@ -442,7 +452,10 @@ class LibiptEngine final : public FlowDecoder {
   // ---- what libipt says
   void take_event() {
     // libipt looks at the code behind a TIP.PGE while it tells of it.
-    if (stretch_ == kNone) prepare();
+    if (stretch_ == kNone)
+      prepare();
+    else
+      go_on_with_cut();
     pt_event ev;
     ev.lost_mtc = kNotTold;
     const int status = pt_blk_event(decoder_.get(), &ev, sizeof ev);
@@ -583,6 +596,7 @@ class LibiptEngine final : public FlowDecoder {
       fail(-pte_bad_insn, stretch_ == kNone ? 0 : trace_.map.stretches[stretch_].begin_ip);
       return;
     }
+    go_on_with_cut();
     pt_block b;
     b.ninsn = 0;
     b.ip = 0;

@@ -80,7 +80,8 @@ class EventTimes {
     if (stretch) e.time = inside(*stretch, e.time);
   }
   static TscInterval inside(const Stretch& stretch, TscInterval time) {
-    time.earliest = std::max(time.earliest, stretch.begin_time.earliest);
+    // What is under way at a handover began before it.
+    if (stretch.start != StretchStart::handover) time.earliest = std::max(time.earliest, stretch.begin_time.earliest);
     time.latest = std::max(time.earliest, std::min(time.latest, stretch.end_time.latest));
     return time;
   }

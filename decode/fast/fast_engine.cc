@@ -219,6 +219,8 @@ class FastEngine final : public FastDecoder {
     sync_ = st.sync;
     if (!enter(st.begin)) return;
     previous_ = st.begin;
+    // What went on here came from code that is not known whose it was.
+    if (st.begin_ip == 0 && st.start == StretchStart::handover) return fail(GapCause::unattributed, st.begin, 0);
     if (!walk_.begin(st, *graph_)) return fail(walk_.stuck().cause, st.begin, 0);
     if (st.start == StretchStart::enabled) {
       Event e;
@@ -343,7 +345,26 @@ class FastEngine final : public FastDecoder {
     walk_.move_to(*graph_);
   }
 
+  /// What ran so far is told as the stretch's that ends, what is under way as that of the one that goes on.
+  void hand_over() {
+    const auto left = graph_;  // the walk stands in it until it has moved
+    ++s_;
+    const std::shared_ptr<const CodeImage> code = images_.image_at(stretch().begin, Ip(0));
+    if (!code) {
+      unknown_stack();
+      release_held();
+      between_previous_ = kNowhere;
+      state_ = State::between;
+      return;
+    }
+    ++counts_.fast;
+    if (graph_->code() != code) graph_ = graphs_.of(code, graph_->bits());
+    walk_.hand_over(stretch(), *graph_);
+    state_ = State::walking;
+  }
+
   void finish_stretch() {
+    if (stretch().how == StretchEnd::handover) return hand_over();
     const Stretch& st = stretch();
     next_ = st.end;
     std::optional<BlockPart> part;
@@ -403,8 +424,18 @@ class FastEngine final : public FastDecoder {
       while (before_psb(next) && (all_[next].start == StretchStart::resync || all_[next].begin_ip == 0)) ++next;
     else
       while (before_psb(next)) ++next;
+    if (!before_psb(next) && next > s_ + 1 && psb <= all_[next - 1].end && psb < limit) {
+      // In the middle of one that goes on with another.
+      gap(cause, at, psb, ip);
+      last_psb_failed_ = psb;
+      release_held();
+      s_ = next - 1;
+      if (enter(psb)) resume_at(psb);
+      return;
+    }
     // Behind the stretch's end tracing was off: nothing of it is lost there.
-    gap(cause, at, next == s_ + 1 ? st.end : before_psb(next) ? all_[next].begin : psb, ip);
+    const bool went_off = next == s_ + 1 && st.how != StretchEnd::handover;
+    gap(cause, at, went_off ? st.end : before_psb(next) ? all_[next].begin : psb, ip);
     s_ = next - 1;
     next_stretch();
   }
@@ -422,7 +453,9 @@ class FastEngine final : public FastDecoder {
   }
 
   // ---- the libipt engine, for what is not plain
-  static bool is_walked(const Stretch& st) { return st.plain && st.bits != 0 && st.begin_ip != 0; }
+  static bool is_walked(const Stretch& st) {
+    return st.plain && st.bits != 0 && (st.begin_ip != 0 || st.start == StretchStart::handover);
+  }
 
   /// The stretch's calls may have been seen in the one before it.
   bool shares_stack(size_t s) const { return s > 0 && all_[s].sync < all_[s - 1].end; }

@@ -92,9 +92,15 @@ LaneLexer::LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip
       lexes_lines_(way == Way::fastest && can_lex_lines()),
       at_(from),
       end_(end),
+      limit_(end),
       piece_(kFirstPiece),
       most_(kMostInLines) {
   last_ip_.expand(IpBytes::full, ip);
+}
+
+void LaneLexer::limit(uint64_t limit) {
+  limit_ = std::min(limit, end_);
+  if (stop_ == Stop::end && at_ < limit_) stop_ = Stop::full;
 }
 
 /// Makes what lies between readable, and a line behind it.
@@ -163,7 +169,7 @@ LaneLexer::Stop LaneLexer::more(Lanes& lanes, uint32_t bit, size_t tip) {
   for (size_t i = 0; i < lanes.tips; ++i) lanes.tip_offset[i] -= moved;
   lanes.base = base;
 
-  uint64_t until = std::min(at_ + piece_, end_);
+  uint64_t until = std::min(at_ + piece_, limit_);
   piece_ = std::min(2 * piece_, kPiece);
   cover(base, until);
   until = std::min<uint64_t>(until, readable_.size());
@@ -192,7 +198,7 @@ void LaneLexer::lex(Lanes& lanes, uint64_t until) {
     lex_packets(lanes, std::min(at_ + kLineBytes, until));
     most_ = kLineBytes;
   }
-  if (stop_ == Stop::full && at_ >= end_) stop_ = Stop::end;
+  if (stop_ == Stop::full && at_ >= limit_) stop_ = Stop::end;
   if (stop_ == Stop::full && at_ >= readable_.size()) stop_ = Stop::lost;
 }
 
@@ -265,7 +271,7 @@ uint64_t LaneLexer::read_psb(uint64_t psb) {
     at_ = reader.offset();
   }
   if (p.kind == Kind::psbend) at_ = reader.offset();
-  stop_ = at_ >= end_ ? Stop::end : Stop::full;
+  stop_ = at_ >= limit_ ? Stop::end : Stop::full;
   return ip;
 }
 
@@ -285,7 +291,7 @@ bool LaneLexer::make_far(PacketEvent& event) {
 void LaneLexer::go_behind_event() {
   at_ = event_->behind();
   last_ip_ = event_->behind_ip();
-  stop_ = at_ >= end_ ? Stop::end : Stop::full;
+  stop_ = at_ >= limit_ ? Stop::end : Stop::full;
 }
 
 }  // namespace hindcast::decode

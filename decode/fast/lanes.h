@@ -67,6 +67,10 @@ class LaneLexer {
   /// from: behind the packet that began the stretch; ip: the address that it gave; end: the packet that ended it.
   LaneLexer(TraceBytes& trace, uint64_t from, uint64_t end, uint64_t ip, Way way = Way::fastest);
 
+  /// Stops before the first packet at `limit` or behind it, as if the stretch ended there; but what begins before is read as a
+  /// whole. With stop() at end, and a limit farther on, it goes on. At first the limit is the stretch's end.
+  void limit(uint64_t limit);
+
   /// Of a stretch that a PSB+'s FUP began: passes over the rest of that PSB+.
   void pass_psb();
 
@@ -106,7 +110,7 @@ class LaneLexer {
   uint64_t from_ = 0;  // what is before is covered no more
   bool meets_loss_ = false;
   const bool lexes_lines_;
-  uint64_t at_, end_;
+  uint64_t at_, end_, limit_;
   LastIp last_ip_;
   Stop stop_ = Stop::full;
   std::optional<PacketEventReader> event_;  // with stop_ at event: what begins at at_; then what was crossed last

@@ -5,6 +5,12 @@
 #include "decode/packet_reader.h"
 
 namespace hindcast::decode {
+namespace {
+
+/// Behind a stretch's last packet, which may stand right where it is handed over.
+uint64_t limit_of(const Stretch& s) { return s.how == StretchEnd::handover ? s.end + 1 : s.end; }
+
+}  // namespace
 
 bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
   const uint64_t behind = std::min<uint64_t>(stretch.begin + kMaxPacketBytes, bytes_.all().size());
@@ -17,7 +23,7 @@ bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
     return false;
   }
   start(stretch, graph);
-  lexer_.emplace(bytes_, reader.offset(), stretch.end, stretch.begin_ip);
+  lex(stretch, reader.offset(), stretch.begin_ip);
   if (stretch.in_psb) lexer_->pass_psb();
   lanes_.base = lexer_->offset();
   walk_.at = graph.at(stretch.begin_ip);
@@ -26,7 +32,7 @@ bool StretchWalk::begin(const Stretch& stretch, BlockGraph& graph) {
 
 bool StretchWalk::begin_at_psb(const Stretch& stretch, BlockGraph& graph, uint64_t psb) {
   start(stretch, graph);
-  lexer_.emplace(bytes_, psb, stretch.end, 0);
+  lex(stretch, psb, 0);
   lanes_.base = psb;
   const uint64_t ip = lexer_->cross_psb(lanes_);
   psb_ = psb;
@@ -47,6 +53,17 @@ void StretchWalk::start(const Stretch& stretch, BlockGraph& graph) {
   psb_ = 0;
   left_ = false;
   restart();
+}
+
+void StretchWalk::lex(const Stretch& stretch, uint64_t from, uint64_t ip) {
+  lexer_.emplace(bytes_, from, stretch.whole_end, ip);
+  lexer_->limit(limit_of(stretch));
+}
+
+void StretchWalk::hand_over(const Stretch& next, BlockGraph& graph) {
+  stretch_ = &next;
+  lexer_->limit(limit_of(next));
+  if (&graph != graph_) move_to(graph);
 }
 
 void StretchWalk::restart() {
@@ -78,7 +95,9 @@ StretchWalk::Found StretchWalk::next(std::span<BlockId> out, size_t& n) {
           if (lexer_->stop() == LaneLexer::Stop::event) return Found::event;
         }
         if (lexer_->stop() == LaneLexer::Stop::lost) return get_lost();
-        if (why_ == WalkStop::used_all) return Found::end;
+        // A TIP may be waited for that is of the next one.
+        const bool hands_over = lexer_->stop() == LaneLexer::Stop::end && stretch_->how == StretchEnd::handover;
+        if (why_ == WalkStop::used_all || hands_over) return Found::end;
         return get_stuck(why_);
       }
     }

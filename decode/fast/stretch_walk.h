@@ -26,8 +26,9 @@ class StretchWalk {
     blocks,  // some ran, and there may be more
     psb,     // none ran: all trace before a PSB is used, and cross_psb() says what ran up to it
     event,   // the same for a PacketEvent, and cross_event()
-    end,     // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them
-    stuck,   // some ran, and the walk cannot go on: `stuck()`
+    end,  // some ran, and the stretch's TNTs and TIPs are used up: finish() says what ran behind them. Of a stretch that
+          // ends in a handover: what it does next takes trace of the one behind it, and hand_over() goes on there
+    stuck,  // some ran, and the walk cannot go on: `stuck()`
   };
   struct Stuck {
     GapCause cause = GapCause::desync;
@@ -56,6 +57,8 @@ class StretchWalk {
   /// Behind `end`: blocks, by index, that ran whole without using trace, and a part of one. False: the packet that ended the
   /// stretch does not fit, and stuck() says why; `out` holds what ran before.
   bool finish(std::vector<uint32_t>& out, std::optional<BlockPart>& part);
+  /// Behind `end` of a stretch that ends in a handover: in the next one, from the same address on in the code of that one.
+  void hand_over(const Stretch& next, BlockGraph& graph);
   const Stuck& stuck() const { return stuck_; }
   /// What it reads from: who covers others of them can ask nothing more of what was walked last.
   TraceBytes& bytes() { return bytes_; }
@@ -67,7 +70,7 @@ class StretchWalk {
   ReturnStack& stack() { return stack_; }
   uint64_t last_psb() const { return psb_; }               // that was crossed; 0: none in this stretch
   uint8_t psb_bits() const { return lexer_->psb_bits(); }  // mode of execution that it gave; 0: none
-  /// Goes on at the same address in another graph of the same code.
+  /// Goes on at the same address in another graph.
   void move_to(BlockGraph& graph);
 
   /// Which packets the superblocks of the last next() used: asked for each of them in order.
@@ -124,6 +127,7 @@ class StretchWalk {
 
  private:
   void start(const Stretch& stretch, BlockGraph& graph);
+  void lex(const Stretch& stretch, uint64_t from, uint64_t ip);
   void restart();
   bool fill();
   bool run_to(uint64_t ip, std::vector<uint32_t>& out, std::optional<BlockPart>& part);

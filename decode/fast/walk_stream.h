@@ -23,26 +23,36 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
   std::shared_ptr<BlockGraph> graph;
   std::vector<uint32_t> tail;
   uint64_t sync = ~uint64_t{0};
+  bool hands_over = false;
   for (size_t s = 0; s < trace.map.stretches.size(); ++s) {
     const Stretch& st = trace.map.stretches[s];
-    if (st.sync != sync || st.start != StretchStart::enabled) walk.stack().clear();
+    const bool goes_on = st.start == StretchStart::handover;
+    if (goes_on ? !hands_over : st.sync != sync || st.start != StretchStart::enabled) walk.stack().clear();
     sync = st.sync;
     const std::shared_ptr<const CodeImage> code = image_of(s);
-    if (!code || !st.plain || st.bits == 0 || st.begin_ip == 0) {
+    if (!code || !st.plain || st.bits == 0 || (goes_on ? !hands_over : st.begin_ip == 0)) {
+      hands_over = false;
       sink.skipped();
       walk.stack().clear();
       sync = ~uint64_t{0};
       continue;
     }
-    if (!graph || graph->code() != code || graph->bits() != st.bits || graph->full()) {
-      if (graph) walk.stack().leave(*graph);
-      graph = graphs.of(code, st.bits);
+    const auto left = graph;  // where the walk stands that goes on
+    const int bits = goes_on ? graph->bits() : st.bits;
+    if (!graph || graph->code() != code || graph->bits() != bits || graph->full()) {
+      if (graph && !goes_on) walk.stack().leave(*graph);
+      graph = graphs.of(code, bits);
     }
     const auto change_graph = [&](int bits) {
       const auto left = std::exchange(graph, graphs.of(code, bits));
       walk.move_to(*graph);
     };
-    bool going = walk.begin(st, *graph);
+    bool going = true;
+    if (goes_on)
+      walk.hand_over(st, *graph);
+    else
+      going = walk.begin(st, *graph);
+    hands_over = going;
     if (!going) sink.stuck();
     while (going) {
       if (graph->full()) change_graph(graph->bits());
@@ -55,7 +65,7 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       PacketEvent event;
       const bool fits = found == StretchWalk::Found::psb     ? walk.cross_psb(tail, part)
                         : found == StretchWalk::Found::event ? walk.cross_event(event, tail, part)
-                        : found == StretchWalk::Found::end   ? walk.finish(tail, part)
+                        : found == StretchWalk::Found::end   ? st.how == StretchEnd::handover || walk.finish(tail, part)
                                                              : false;
       for (const uint32_t index : tail) sink.last(*graph, graph->block(index).count);
       if (part) sink.last(*graph, part->count);
@@ -63,6 +73,7 @@ void walk_stream(const PtTrace& trace, bool ret_compression, BlockGraphs& graphs
       if (walk.last_psb() != 0) sync = walk.last_psb();
       going = fits && found != StretchWalk::Found::end;
       if (fits) continue;
+      hands_over = false;
       sink.stuck();
       walk.stack().clear();
       sync = ~uint64_t{0};
