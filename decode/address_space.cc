@@ -9,6 +9,8 @@ namespace {
 
 constexpr size_t kRecentImages = 64;
 constexpr size_t kMostSteady = 8;
+/// Beyond so many changes at once, no code is known.
+constexpr size_t kMostVersions = 256;
 constexpr size_t kMaxSegments = size_t{1} << 20;  // per process; beyond it new mappings only cover
 
 std::string hex(ByteSpan bytes) {
@@ -79,6 +81,14 @@ std::shared_ptr<const ImageBytes> ImageStore::bytes(uint32_t id) {
   return it->second;
 }
 
+uint32_t ImageStore::make(ByteSpan bytes) {
+  const uint32_t id = kFirstMade + made_++;
+  auto kept = std::make_shared<const std::vector<uint8_t>>(bytes.begin(), bytes.end());
+  const ByteSpan span = *kept;
+  opened_[id] = std::make_shared<const ImageBytes>(std::make_shared<WholeStream>(SharedBytes{std::move(kept), span}));
+  return id;
+}
+
 AddressSpaces::AddressSpaces(const SnapshotInfo& info, ImageStore& images) : info_(info), images_(images) {
   names_.emplace_back();
 }
@@ -128,7 +138,7 @@ void AddressSpaces::apply(Layout& layout, const Change& change) {
 }
 
 void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
-  steady_.clear();
+  changed();
   if (record.length == 0 || record.address + record.length < record.address) return;
   Change c;
   c.time = time;
@@ -158,7 +168,7 @@ void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
 }
 
 void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
-  steady_.clear();
+  changed();
   Space& space = spaces_[pid];
   Change c;
   c.time = time;
@@ -170,7 +180,7 @@ void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
 }
 
 void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
-  steady_.clear();
+  changed();
   if (parent == child) return;
   Change c;
   c.time = time;
@@ -184,7 +194,7 @@ void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
 }
 
 void AddressSpaces::records_lost(RecordTime from, RecordTime to) {
-  steady_.clear();
+  changed();
   for (auto& [pid, space] : spaces_) {
     // Those that were there before have forks without a time: perf makes such up from /proc.
     if (space.parent == kNoPid || space.forked == RecordTime(0) || space.forked > to) continue;
@@ -202,6 +212,63 @@ void AddressSpaces::records_lost(RecordTime from, RecordTime to) {
     space.now.clear();
     for (const Change& change : space.changes) apply(space.now, change);
   }
+}
+
+void AddressSpaces::changed() {
+  steady_.clear();
+  during_.clear();
+  change_times_.clear();
+}
+
+void AddressSpaces::ksymbol(RecordTime time, uint64_t address, uint64_t length) {
+  if (length == 0 || address + length < address) return;
+  changed();
+  ksymbols_[address] = {length, time};
+  Change c;
+  c.time = time;
+  c.start = address;
+  c.segment.end = address + length;
+  Space& space = spaces_[kNoPid];
+  apply(space.now, c);
+  space.changes.push_back(std::move(c));
+}
+
+void AddressSpaces::text_poke(RecordTime time, uint64_t address, ByteSpan before, ByteSpan after) {
+  changed();
+  const uint64_t length = std::max(before.size(), after.size());
+  if (length == 0 || address + length < address) return;
+  const bool known = ++pokes_ <= kMostPokes;
+  Space& space = spaces_[kNoPid];
+  const auto change = [&](RecordTime when, ByteSpan bytes) {
+    Change c;
+    c.time = when;
+    c.start = address;
+    c.segment.end = address + length;
+    c.segment.map_start = address;
+    c.segment.map_length = length;
+    c.segment.time = RecordTime(when.value() + 1);  // above a copy of what the kernel put there
+    c.segment.image = ImageStore::kUnknown;
+    if (known && bytes.size() == length) c.segment.image = images_.make(bytes);
+    return c;
+  };
+  const auto earlier = space.now.lower_bound(address);
+  const bool first = (earlier == space.now.end() || earlier->first >= address + length) &&
+                     (earlier == space.now.begin() || std::prev(earlier)->second.end <= address);
+  if (first) {
+    RecordTime since{0};
+    if (auto k = ksymbols_.upper_bound(address); k != ksymbols_.begin() && address - (--k)->first < k->second.first)
+      since = k->second.second;
+    const auto later = std::upper_bound(space.changes.begin(), space.changes.end(), since,
+                                        [](RecordTime t, const Change& known) { return t < known.time; });
+    Change c = change(since, before);
+    apply(space.now, c);  // what came behind it is elsewhere
+    space.changes.insert(later, std::move(c));
+    space.cached.clear();
+    space.cached_count = 0;
+  }
+  Change c = change(time, after);
+  apply(space.now, c);
+  space.changes.push_back(std::move(c));
 }
 
 const AddressSpaces::Layout& AddressSpaces::layout_after(Space& space, size_t count) {
@@ -281,7 +348,9 @@ std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, Recor
     else
       to = std::min(to, t);
   };
-  if (const auto space = spaces_.find(pid); space != spaces_.end()) {
+  for (const Pid p : {pid, kNoPid}) {
+    const auto space = spaces_.find(p);
+    if (space == spaces_.end()) continue;
     const std::vector<Change>& changes = space->second.changes;
     const auto next = std::upper_bound(changes.begin(), changes.end(), time,
                                        [](RecordTime t, const Change& c) { return t < c.time; });
@@ -322,10 +391,11 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
         want.extra.push_back(i);
     }
   }
+  want.kernel_count = changes_until(kNoPid, begun);
   want.placements = placements_for(pid, begun);
   for (auto it = recent_.begin(); it != recent_.end(); ++it) {
-    if (it->pid == pid && it->key_count == want.key_count && it->extra == want.extra &&
-        it->placements == want.placements) {
+    if (it->pid == pid && it->key_count == want.key_count && it->kernel_count == want.kernel_count &&
+        it->extra == want.extra && it->placements == want.placements) {
       if (it != recent_.begin()) {
         Image found = std::move(*it);
         recent_.erase(it);
@@ -334,15 +404,39 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
       return recent_.front().image;
     }
   }
+  want.image = image_with(sections_of(layout_of(want)));
+  recent_.push_front(std::move(want));
+  if (recent_.size() > kRecentImages) recent_.pop_back();
+  return recent_.front().image;
+}
+
+size_t AddressSpaces::changes_until(Pid pid, RecordTime time) const {
+  const auto space = spaces_.find(pid);
+  if (space == spaces_.end()) return 0;
+  const auto after = [](RecordTime t, const Change& c) { return t < c.time; };
+  const std::vector<Change>& all = space->second.changes;
+  return static_cast<size_t>(std::upper_bound(all.begin(), all.end(), time, after) - all.begin());
+}
+
+AddressSpaces::Layout AddressSpaces::layout_of(const Image& want) {
   Layout layout;
   // Mappings of pid -1 are the kernel's: every process has them.
-  if (const auto all = spaces_.find(kNoPid); all != spaces_.end() && pid != kNoPid) layout = all->second.now;
-  if (space != spaces_.end()) {
+  if (const auto all = spaces_.find(kNoPid); all != spaces_.end() && want.pid != kNoPid)
+    layout = layout_after(all->second, want.kernel_count);
+  if (const auto space = spaces_.find(want.pid); space != spaces_.end()) {
     Layout own = layout_after(space->second, want.key_count);
     for (const size_t i : want.extra) apply(own, space->second.changes[i]);
     for (const auto& [start, segment] : own) cover(layout, start, segment);
   }
   overlay(layout, want.placements);
+  return layout;
+}
+
+AddressSpaces::Layout AddressSpaces::layout_at(Pid pid, RecordTime time) {
+  return layout_of({pid, changes_until(pid, time), changes_until(kNoPid, time), {}, placements_for(pid, time), {}});
+}
+
+std::vector<SectionImage::Backed> AddressSpaces::sections_of(const Layout& layout) {
   std::vector<SectionImage::Backed> sections;
   for (const auto& [start, segment] : layout) {
     if (segment.image == 0) continue;
@@ -351,19 +445,97 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
     const uint64_t n = std::min(segment.end - start, bytes->size() - segment.image_offset);
     sections.push_back({{Ip(start), n, segment.image, segment.image_offset}, std::move(bytes)});
   }
-  // What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one
-  // that mapped something else meanwhile.
-  const auto same = [&](const Image& known) {
+  return sections;
+}
+
+/// What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one that
+/// mapped something else meanwhile.
+std::shared_ptr<const CodeImage> AddressSpaces::image_with(std::vector<SectionImage::Backed> sections) const {
+  const auto same = [&](const auto& known) {
     return std::ranges::equal(sections, known.image->sections(), {}, &SectionImage::Backed::section);
   };
-  const auto known = std::find_if(recent_.begin(), recent_.end(), same);
-  if (known != recent_.end())
-    want.image = known->image;
-  else
-    want.image = std::make_shared<SectionImage>(std::move(sections));
-  recent_.push_front(std::move(want));
-  if (recent_.size() > kRecentImages) recent_.pop_back();
-  return recent_.front().image;
+  if (const auto known = std::find_if(recent_.begin(), recent_.end(), same); known != recent_.end())
+    return known->image;
+  if (const auto known = std::find_if(during_.begin(), during_.end(), same); known != during_.end())
+    return known->image;
+  return std::make_shared<SectionImage>(std::move(sections));
+}
+
+/// What is in one of them, or the same in both; where they differ it is unknown.
+AddressSpaces::Layout AddressSpaces::common(const Layout& a, const Layout& b) {
+  Layout out = a;
+  for (const auto& [start, segment] : b) {
+    if (segment.image == 0) continue;
+    // The parts that differ, and those that are new.
+    std::vector<std::pair<uint64_t, Segment>> parts;
+    uint64_t at = start;
+    auto it = a.upper_bound(start);
+    if (it != a.begin()) --it;
+    const auto part = [&parts, whole = segment, begin = start](uint64_t from, uint64_t to, bool known) {
+      Segment s = whole;
+      s.image_offset += from - begin;
+      s.end = to;
+      if (!known) s.image = ImageStore::kUnknown;
+      parts.emplace_back(from, s);
+    };
+    for (; it != a.end() && it->first < segment.end; ++it) {
+      if (it->second.end <= at || it->second.image == 0) continue;
+      const uint64_t from = std::max(at, it->first), to = std::min(it->second.end, segment.end);
+      if (from > at) part(at, from, true);
+      const bool same =
+          it->second.image == segment.image && it->second.image_offset - it->first == segment.image_offset - start;
+      if (!same) part(from, to, false);
+      at = to;
+    }
+    if (at < segment.end) part(at, segment.end, true);
+    for (const auto& [from, s] : parts) cover(out, from, s);
+  }
+  return out;
+}
+
+std::shared_ptr<const CodeImage> AddressSpaces::image_during(Pid pid, RecordTime from, RecordTime to) {
+  const std::span<const RecordTime> all = changes(pid);
+  auto change = std::upper_bound(all.begin(), all.end(), from);
+  if (change == all.end() || *change > to) return image_at(pid, kNoTid, from, from);
+  for (const Steady& s : during_)
+    if (s.pid == pid && s.from == from && s.to == to) return s.image;
+  Layout known;
+  const auto end = std::upper_bound(change, all.end(), to);
+  if (static_cast<size_t>(end - change) <= kMostVersions) {
+    known = layout_at(pid, from);
+    for (; change != end; ++change) known = common(known, layout_at(pid, *change));
+  }
+  Steady made{pid, from, to, image_with(sections_of(known))};
+  if (during_.size() == kMostSteady) during_.pop_back();
+  during_.push_front(std::move(made));
+  return during_.front().image;
+}
+
+void AddressSpaces::add_changes(Pid pid, std::vector<RecordTime>& times) const {
+  if (const auto space = spaces_.find(pid); space != spaces_.end()) {
+    for (const Change& c : space->second.changes) times.push_back(c.time);
+    times.push_back(space->second.forked);
+    if (space->second.execed) times.push_back(*space->second.execed);
+  }
+  // A forked child has its parent's copies.
+  const auto space = spaces_.find(pid);
+  const Pid parent = space == spaces_.end() ? kNoPid : space->second.parent;
+  for (const PlacementInfo& p : info_.placements) {
+    if (p.pid != pid && (parent == kNoPid || p.pid != parent)) continue;
+    times.push_back(p.from);
+    if (p.to != RecordTime::max()) times.push_back(RecordTime(p.to.value() + 1));
+  }
+}
+
+std::span<const RecordTime> AddressSpaces::changes(Pid pid) {
+  const auto [it, fresh] = change_times_.try_emplace(pid);
+  std::vector<RecordTime>& times = it->second;
+  if (!fresh) return times;
+  add_changes(pid, times);
+  if (pid != kNoPid) add_changes(kNoPid, times);
+  std::sort(times.begin(), times.end());
+  times.erase(std::unique(times.begin(), times.end()), times.end());
+  return times;
 }
 
 std::optional<CodeLocation> AddressSpaces::locate(Pid pid, RecordTime time, Ip ip) {
@@ -413,6 +585,11 @@ std::optional<CodeLocation> AddressSpaces::locate(Pid pid, RecordTime time, Ip i
     if (!i->build_id.empty()) at.build_id = i->build_id;
   }
   return at;
+}
+
+bool AddressSpaces::has_space(Pid pid) const {
+  const auto space = spaces_.find(pid);
+  return pid != kNoPid && space != spaces_.end() && !space->second.now.empty();
 }
 
 bool AddressSpaces::knows(Pid pid) const {

@@ -2,7 +2,8 @@
 //
 // Later mappings cover earlier ones; exec starts an empty address space; fork copies the parent's. munmap leaves no
 // record, so a mapping stays until something covers it. Memory copies (PlacementInfo) lie above whatever had no bytes
-// of its own and below files mapped after they were taken.
+// of its own and below files mapped after they were taken. What is of pid -1 is the kernel's, and everybody's; a copy of it is
+// what it was in the end, and TEXT_POKE records say what it was before.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +33,18 @@ class ImageStore {
   /// nullptr when the source cannot give them. A file with another build-id has none that can be read: the same as code that is
   /// missing.
   std::shared_ptr<const ImageBytes> bytes(uint32_t id);
+  /// Bytes that no image of the snapshot holds, as an image of their own. Its id.
+  uint32_t make(ByteSpan bytes);
+  /// Of what nobody knows: it has no bytes.
+  static constexpr uint32_t kUnknown = ~uint32_t{0};
 
  private:
+  static constexpr uint32_t kFirstMade = uint32_t{1} << 31;
+
   const SnapshotInfo& info_;
   ByteSource& source_;
   std::unordered_map<uint32_t, std::shared_ptr<const ImageBytes>> opened_;
+  uint32_t made_ = 0;
 };
 
 /// Feed map(), exec(), fork() in time order; then ask. Asking is not const: answers are cached.
@@ -51,15 +59,28 @@ class AddressSpaces {
   /// it had from its parent is known to be its own any more: code of another program would decode to a wrong path.
   /// Once it has exec'd, or been a process of its own all the time, it is trusted to go on with what it has.
   void records_lost(RecordTime from, RecordTime to);
+  /// The kernel put other code there.
+  void ksymbol(RecordTime time, uint64_t address, uint64_t length);
+  /// The kernel changed its code; empty `before`: there was nothing, empty `after`: nor is there any more. What the first such
+  /// record since ksymbol() says of before held since then. More than kMostPokes of them make unknown what they change.
+  void text_poke(RecordTime time, uint64_t address, ByteSpan before, ByteSpan after);
+  static constexpr size_t kMostPokes = 1 << 16;
 
   /// What a thread may have run in a stretch of user execution that began at `begun` at the latest and ended at `ended`
   /// at the latest. Its own changes happen in the kernel, so those after the begin are after the stretch; other threads
   /// of the process may map code meanwhile. The same object comes back while nothing changes, and to processes that have the
   /// same code at the same addresses, of the last 64 that were asked for.
   std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
+  /// The same for a time in which anything may have happened to it, by whomever: only code that never differed then. Cost: that
+  /// of image_at() when nothing changed; else one for each change.
+  std::shared_ptr<const CodeImage> image_during(Pid pid, RecordTime from, RecordTime to);
+  /// When the code of a process, or the kernel's, may have changed: ascending. Valid until the next record is fed.
+  std::span<const RecordTime> changes(Pid pid);
   std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip);
   /// True when something is known of this process: a mapping, or a placement for it or for all.
   bool knows(Pid pid) const;
+  /// It has an address space of its own: a thread of the kernel has none.
+  bool has_space(Pid pid) const;
 
  private:
   struct Segment {
@@ -91,7 +112,7 @@ class AddressSpaces {
   };
   struct Image {
     Pid pid;
-    uint64_t key_count;
+    uint64_t key_count, kernel_count;
     std::vector<size_t> extra;
     std::vector<uint32_t> placements;
     std::shared_ptr<const CodeImage> image;
@@ -106,7 +127,16 @@ class AddressSpaces {
   /// to: max() is for ever.
   static bool is_before(RecordTime t, RecordTime to) { return t < to || to == RecordTime::max(); }
 
+  void changed();
   std::shared_ptr<const CodeImage> make_image(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
+  /// What code there is after so many changes, and `extra` ones, and with these placements.
+  Layout layout_of(const Image& want);
+  Layout layout_at(Pid pid, RecordTime time);
+  std::vector<SectionImage::Backed> sections_of(const Layout& layout);
+  std::shared_ptr<const CodeImage> image_with(std::vector<SectionImage::Backed> sections) const;
+  static Layout common(const Layout& a, const Layout& b);
+  void add_changes(Pid pid, std::vector<RecordTime>& times) const;
+  size_t changes_until(Pid pid, RecordTime time) const;
   std::pair<RecordTime, RecordTime> unchanged_around(Pid pid, RecordTime time) const;
   static void cover(Layout& layout, uint64_t start, const Segment& segment);
   static void apply(Layout& layout, const Change& change);
@@ -122,6 +152,10 @@ class AddressSpaces {
   std::unordered_map<std::string, uint32_t> name_ids_;
   std::deque<Image> recent_;
   std::deque<Steady> steady_;  // most recently made first
+  std::deque<Steady> during_;  // of image_during(), where something changed; most recently made first
+  std::map<Pid, std::vector<RecordTime>> change_times_;
+  size_t pokes_ = 0;
+  std::map<uint64_t, std::pair<uint64_t, RecordTime>> ksymbols_;  // address: length, and since when
 };
 
 }  // namespace hindcast::decode

@@ -212,5 +212,71 @@ TEST_F(AddressSpace, MappingThatWrapsAroundIsIgnored) {
   EXPECT_EQ(at(s, 1, 1, ~0ull - 0xff), -1);
 }
 
+TEST_F(AddressSpace, TheKernelsCodeIsReadAsItWasBetweenItsChanges) {
+  placement(image("//anon", 0xee), kNoPid, 0x9000);  // as it was in the end
+  const std::vector<uint8_t> first = {1, 2}, second = {3, 4}, third = {0xee, 0xee}, longer = {9, 9, 9};
+  AddressSpaces s(info, images);
+  s.text_poke(RecordTime(100), 0x9100, first, second);
+  s.text_poke(RecordTime(200), 0x9100, second, third);
+  s.text_poke(RecordTime(300), 0x9200, {}, longer);  // there was nothing
+  s.text_poke(RecordTime(400), 0x9200, longer, {});
+  for (const int pid : {1, -1}) {
+    EXPECT_EQ(at(s, pid, 50, 0x9101), 2);
+    EXPECT_EQ(at(s, pid, 100, 0x9101), 4);
+    EXPECT_EQ(at(s, pid, 199, 0x9100), 3);
+    EXPECT_EQ(at(s, pid, 200, 0x9100), 0xee);
+    EXPECT_EQ(at(s, pid, 250, 0x9102), 0xee);
+    EXPECT_EQ(at(s, pid, 299, 0x9202), -1);
+    EXPECT_EQ(at(s, pid, 350, 0x9202), 9);
+    EXPECT_EQ(at(s, pid, 400, 0x9200), -1);
+    EXPECT_EQ(at(s, pid, 50, 0x9101), 2) << "asking about the past again";
+  }
+}
+
+TEST_F(AddressSpace, WhatTheKernelPutAnewIsNotWhatWasChangedThereBefore) {
+  placement(image("//anon", 0xee), kNoPid, 0x9000, 500);
+  const std::vector<uint8_t> old = {1}, changed = {2}, fresh = {5}, now = {0xee};
+  AddressSpaces s(info, images);
+  s.text_poke(RecordTime(100), 0x9100, old, changed);
+  s.ksymbol(RecordTime(500), 0x9000, 0x1000);
+  s.text_poke(RecordTime(600), 0x9100, fresh, now);
+  EXPECT_EQ(at(s, 1, 50, 0x9100), 1);
+  EXPECT_EQ(at(s, 1, 150, 0x9100), 2);
+  EXPECT_EQ(at(s, 1, 550, 0x9100), 5);
+  EXPECT_EQ(at(s, 1, 550, 0x9101), 0xee);
+  EXPECT_EQ(at(s, 1, 600, 0x9100), 0xee);
+}
+
+TEST_F(AddressSpace, InATimeOfChangesOnlyWhatNeverDifferedIsKnown) {
+  image("/a", 0xaa, 0x3000);
+  image("/b", 0xbb);
+  placement(image("//anon", 0xee), kNoPid, 0x9000);
+  const std::vector<uint8_t> old = {1}, now = {0xee};
+  AddressSpaces s(info, images);
+  s.map(RecordTime(10), Tid(1), map_of(1, 0x1000, "/a", 0x3000));
+  s.map(RecordTime(20), Tid(1), map_of(1, 0x2000, "/b"));
+  s.map(RecordTime(30), Tid(1), map_of(1, 0x7000, "/b"));
+  s.text_poke(RecordTime(40), 0x9100, old, now);
+  const auto during = [&](uint64_t from, uint64_t to, uint64_t address) {
+    uint8_t b = 0;
+    return s.image_during(one, RecordTime(from), RecordTime(to))->read(Ip(address), {&b, 1}) == 1 ? b : -1;
+  };
+  EXPECT_EQ(during(11, 19, 0x2000), 0xaa);
+  EXPECT_EQ(during(15, 25, 0x1fff), 0xaa);
+  EXPECT_EQ(during(15, 25, 0x2000), -1);
+  EXPECT_EQ(during(15, 25, 0x2fff), -1);
+  EXPECT_EQ(during(15, 25, 0x3000), 0xaa);
+  EXPECT_EQ(during(20, 29, 0x2000), 0xbb);
+  EXPECT_EQ(during(25, 35, 0x7000), 0xbb) << "it came, and nothing was there";
+  EXPECT_EQ(during(25, 45, 0x9100), -1);
+  EXPECT_EQ(during(25, 45, 0x9101), 0xee);
+  EXPECT_EQ(during(40, 50, 0x9100), 0xee);
+  EXPECT_EQ(s.image_during(one, RecordTime(41), RecordTime(50)),
+            s.image_at(one, kNoTid, RecordTime(45), RecordTime(45)));
+  const auto changes = s.changes(one);
+  EXPECT_EQ(std::vector(changes.begin(), changes.end()),
+            (std::vector{RecordTime(0), RecordTime(10), RecordTime(20), RecordTime(30), RecordTime(40)}));
+}
+
 }  // namespace
 }  // namespace hindcast::decode
