@@ -216,7 +216,10 @@ class Cursor final : public SeekableFlow {
     else if (reader_->is_elsewhere())
       reader_->seek(p.begin);
     reader_->pop_before(p.begin);
-    if (part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin)
+    // What ends where a stretch begins may be another one's.
+    const bool follows =
+        part_ > 0 && plan_.parts[part_ - 1].stream == p.stream && plan_.parts[part_ - 1].end == p.begin;
+    if (follows || (!plan_.whole_stream && begins_by_handover(p)))
       for (const Event* e = peek(); e && e->offset == p.begin && !begins_stretch(*e); e = peek()) reader_->pop();
     if (plan_.whole_stream || reader_->gap_end() <= p.begin) return std::nullopt;
     Event e = reader_->farthest_gap();
@@ -224,6 +227,10 @@ class Cursor final : public SeekableFlow {
     const Tsc latest = p.stream->trace.map.stretches[p.first].begin_time.latest;
     e.time = {p.time.earliest, std::max(p.time.earliest, std::min(p.time.latest, latest))};
     return gap(p, e);
+  }
+
+  static bool begins_by_handover(const FlowPart& p) {
+    return p.stream->trace.map.stretches[p.first].start == StretchStart::handover;
   }
 
   FlowEvent gap(const FlowPart& p, const Event& e) const {
@@ -241,10 +248,11 @@ class Cursor final : public SeekableFlow {
   void take(FlowEvent& out) {
     reader_->take(out);
     if (!plan_.whole_stream) {
-      // It ran inside its slice.
-      const TscInterval& ran = plan_.parts[part_].time;
+      // It ran inside its slice, but for what was under way at a handover.
+      const FlowPart& p = plan_.parts[part_];
+      const TscInterval& ran = p.time;
       TscInterval& t = out.event.time;
-      t.earliest = std::max(t.earliest, ran.earliest);
+      if (!begins_by_handover(p)) t.earliest = std::max(t.earliest, ran.earliest);
       t.latest = std::max(t.earliest, std::min(t.latest, ran.latest));
       out.tid = tid_;
       out.pid = pid_;

@@ -7,8 +7,10 @@
 #include <thread>
 #include <utility>
 
+#include "decode/cr3_owners.h"
 #include "decode/host_trace_impl.h"
 #include "decode/kept_scan.h"
+#include "decode/stretch_cuts.h"
 #include "decode/trace_bytes.h"
 
 namespace hindcast::decode {
@@ -166,8 +168,12 @@ class SidebandPass {
     host_.clock.mult = static_cast<uint32_t>(t.mult);
     host_.clock.zero = t.zero;
   }
-  void on(const SidebandRecord&, const KsymbolRecord&) {}
-  void on(const SidebandRecord&, const TextPokeRecord&) {}
+  void on(const SidebandRecord& r, const KsymbolRecord& k) {
+    if (!k.unregister) host_.spaces.ksymbol(r.time, k.address, k.length);
+  }
+  void on(const SidebandRecord& r, const TextPokeRecord& p) {
+    host_.spaces.text_poke(r.time, p.address, p.old_bytes, p.new_bytes);
+  }
   void on(const SidebandRecord&, const NamespacesRecord&) {}
   void on(const SidebandRecord&, const CgroupRecord&) {}
 
@@ -272,11 +278,46 @@ RecordTime HostTrace::Impl::earliest_record_time(Tsc t) const {
 std::shared_ptr<const CodeImage> HostTrace::Impl::image_of(const PtStream& stream, size_t stretch) {
   if (stretch >= stream.owners.size()) return nullptr;
   const Slice* owner = stream.owner(stretch);
-  if (!owner) return nullptr;
   const Stretch& s = stream.trace.map.stretches[stretch];
+  if (!stream.cr3_pids.empty()) {
+    // What ran across the cut is kernel code, or of a time when nothing changed.
+    const TimeMap& times = stream.trace.times;
+    const bool goes_on = s.start == StretchStart::handover;
+    RecordTime from = earliest_record_time(goes_on ? times.at(s.begin + 1).earliest : s.begin_time.earliest);
+    RecordTime to = latest_record_time(s.end_time.latest);
+    if (owner) {
+      from = std::max(from, owner->in);
+      to = std::min(to, stream.slices[stream.owners[stretch].last].out);
+    }
+    auto image = spaces.image_during(owner ? owner->pid : stream.cr3_pids[stretch], from, std::max(from, to));
+    const bool of_nobody = !owner && stream.cr3_pids[stretch] == kNoPid && image->sections().empty();
+    return of_nobody ? nullptr : image;
+  }
+  if (!owner) return nullptr;
   const RecordTime left = stream.slices[stream.owners[stretch].last].out;
   return spaces.image_at(owner->pid, owner->tid, std::min(latest_record_time(s.begin_time.latest), left),
                          std::min(latest_record_time(s.end_time.latest), left));
+}
+
+void HostTrace::Impl::cut(PtStream& stream) {
+  CutStretches cut = cut_stretches(stream.trace.map, stream.owners, stream.trace.times, stream.slices, clock,
+                                   [this](Pid pid) { return spaces.changes(pid); });
+  stream.trace.map.stretches = std::move(cut.stretches);
+  stream.owners = std::move(cut.owners);
+  stream.cr3_pids.resize(stream.owners.size(), kNoPid);
+}
+
+void HostTrace::Impl::assign_cr3s() {
+  Cr3Owners owners;
+  for (const auto& s : streams) {
+    if (s->cr3_pids.empty()) continue;
+    owners.learn(s->trace.map, [&](size_t k) {
+      const Slice* owner = s->owner(k);
+      return owner && spaces.has_space(owner->pid) ? owner->pid : kNoPid;
+    });
+  }
+  for (const auto& s : streams)
+    if (!s->cr3_pids.empty()) s->cr3_pids = owners.of(s->trace.map);
 }
 
 const PtStream* HostTrace::Impl::find_stream(uint32_t id) const {
@@ -362,7 +403,8 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
   const bool only_family = info.source == "simulated" && !info.root_pids.empty() && !pass.any_lost;
   const std::set<Pid> members = family(info.root_pids, pass.processes);
   const auto may_be_traced = [&](const Slice& s) {
-    return s.tid != Tid(0) && (!only_family || s.tid == kNoTid || s.pid == kNoPid || members.count(s.pid) != 0);
+    if (s.tid == Tid(0)) return !info.user_only;  // idle is the kernel's
+    return (!only_family || s.tid == kNoTid || s.pid == kNoPid || members.count(s.pid) != 0);
   };
 
   HC_TRY(auto scanned, scans->finish());
@@ -418,6 +460,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
       // Whoever it is, there is nobody else, whatever the clocks say and even if the kernel was traced.
       for (Owner& o : stream->owners) o = {0, 0, true};
     }
+    if (!info.user_only && impl->clock.known) impl->cut(*stream);
 
     CpuCoverage c;
     c.stream = s.id;
@@ -440,6 +483,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
       if (const Slice* owner = stream->owner(k)) {
         ++c.attributed_stretches;
         c.attributed_bytes += bytes_of;
+        if (owner->tid == Tid(0)) continue;  // every CPU has an idle thread of this number
         ThreadInfo& t = owner->tid == kNoTid ? pass.threads[kNoTid] : pass.thread(owner->tid, owner->pid);
         ++t.stretches;
         t.pt_bytes += bytes_of;
@@ -462,6 +506,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
     impl->coverage.push_back(c);
     impl->streams.push_back(std::move(stream));
   }
+  impl->assign_cr3s();
   for (const auto& [cpu, slices] : pass.slices)
     for (const Slice& s : slices)
       if (s.tid.value() > 0) pass.threads[s.tid].slices.push_back(s);
@@ -545,7 +590,8 @@ std::optional<CodeLocation> HostTrace::locate(Pid pid, RecordTime time, Ip ip) c
 
 RecordTime HostTrace::record_time_of(const FlowEvent& event) const {
   const PtStream* s = impl_->find_stream(event.stream);
-  if (!s || event.stretch >= s->owners.size()) return impl_->latest_record_time(event.event.time.latest);
+  if (!s || event.stretch >= s->owners.size() || !s->cr3_pids.empty())
+    return impl_->latest_record_time(event.event.time.latest);
   const RecordTime begun = impl_->latest_record_time(s->trace.map.stretches[event.stretch].begin_time.latest);
   return s->owner(event.stretch) ? std::min(begun, s->slices[s->owners[event.stretch].last].out) : begun;
 }

@@ -182,8 +182,8 @@ class HostTrace {
   /// One thread's events in its program order, across CPUs. Gaps that may hide its execution are included;
   /// events that are surely another thread's are not. Errors: not_found for a thread nobody has heard of.
   Result<std::unique_ptr<SeekableFlow>> thread_flow(Tid tid, const FlowOptions& options = {}) const;
-  /// Everything a PT stream shows, each event with its thread (kNoTid and a gap `unattributed` where that is
-  /// unknown).
+  /// Everything a PT stream shows, each event with its thread. Where that is unknown it is kNoTid: what ran is a gap
+  /// `unattributed` then, but around the context switches of a trace of the kernel, where its code is known whoever runs it.
   Result<std::unique_ptr<SeekableFlow>> stream_flow(uint32_t stream, const FlowOptions& options = {}) const;
   /// The same by CPU: the per-CPU stream of that CPU.
   Result<std::unique_ptr<SeekableFlow>> cpu_flow(CpuId cpu, const FlowOptions& options = {}) const;

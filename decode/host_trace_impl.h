@@ -23,6 +23,7 @@ struct PtStream {
   PtTrace trace;
   std::vector<Slice> slices;  // of its CPU, those that may have been traced
   std::vector<Owner> owners;  // per stretch
+  std::vector<Pid> cr3_pids;  // per stretch, of a stream that was cut (stretch_cuts.h): Cr3Owners::of(); else empty
   std::optional<FlowIndex> index;
   bool whole_cpu = false;  // nobody knows any thread: everything belongs to kNoTid, and that is certain
 
@@ -65,6 +66,8 @@ struct HostTrace::Impl {
   DecodeConfig decode_config(Resync resync) const;
   PtTimeConfig time_config() const;
   bool scan(PtStream& stream, const PtTimeConfig& time);
+  void cut(PtStream& stream);
+  void assign_cr3s();
 };
 
 /// Whose code the stretches of a stream ran. Borrows both. One thread at a time.

@@ -87,6 +87,7 @@ void StreamReader::find_stretch(const Event& e) {
   stretch_number_ = stretch_ < all.size() ? static_cast<uint32_t>(stretch_) : kNoStretch;
   tid_ = owner ? owner->tid : kNoTid;
   pid_ = owner ? owner->pid : kNoPid;
+  if (!owner && stretch_ < stream_.cr3_pids.size()) pid_ = stream_.cr3_pids[stretch_];
 }
 
 }  // namespace hindcast::decode

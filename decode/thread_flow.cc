@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
+
+#include "decode/stretch_events.h"
 
 namespace hindcast::decode {
 namespace {
@@ -9,7 +12,7 @@ namespace {
 /// Neighbouring stretches, or a gap between stretches in which the thread may have run.
 struct Piece {
   const PtStream* stream = nullptr;
-  const Event* gap = nullptr;                 // of the packet scan; then first and last mean nothing
+  std::optional<Event> gap;                   // then first and last mean nothing
   size_t first = 0, last = 0;                 // stretches, inclusive
   TscInterval time;                           // when it ran, by stretches and slices
   RecordTime in{0}, out = RecordTime::max();  // of the slices it lies in
@@ -62,7 +65,7 @@ std::vector<Piece> pieces_of(const HostTrace::Impl& host, const ThreadInfo& thre
         const bool shown = shown_to != 0 && gaps[g].offset <= shown_to && gaps[g].cause != GapCause::desync;
         if (leftover || shown) continue;
         for (const TscInterval& t : times_on(host, *s, tid, gaps[g].time)) {
-          parts.push_back({s.get(), &gaps[g], 0, 0, t});
+          parts.push_back({s.get(), gaps[g], 0, 0, t});
           whole = false;
         }
       }
@@ -71,6 +74,14 @@ std::vector<Piece> pieces_of(const HostTrace::Impl& host, const ThreadInfo& thre
       take_gaps(stretches[k].begin);
       const Slice* owner = s->owner(k);
       if (owner ? owner->tid != tid : !s->may_be(k, tid)) continue;
+      if (!owner && !s->cr3_pids.empty()) {
+        // Around a context switch: what ran is the stream's to tell, and nobody's.
+        const Event e = unattributed_gap(stretches[k]);
+        for (const TscInterval& t : times_on(host, *s, tid, e.time)) parts.push_back({s.get(), e, 0, 0, t});
+        whole = false;
+        shown_to = 0;
+        continue;
+      }
       TscInterval ran{stretches[k].begin_time.earliest, stretches[k].end_time.latest};
       RecordTime in{0}, out = RecordTime::max();
       if (owner && host.clock.known) {
@@ -88,7 +99,7 @@ std::vector<Piece> pieces_of(const HostTrace::Impl& host, const ThreadInfo& thre
         parts.back().time.latest = std::max(parts.back().time.latest, ran.latest);
         parts.back().out = std::max(parts.back().out, out);
       } else {
-        parts.push_back({s.get(), nullptr, k, k, ran, in, out});
+        parts.push_back({s.get(), std::nullopt, k, k, ran, in, out});
         whole = true;
       }
     }

@@ -28,6 +28,7 @@ inline bool fuzzed_host(const uint8_t* data, size_t size, TinyHost& h, uint32_t&
     }
   }
   stream = h.pt(CpuId(0), pt);
+  h.snapshot.info.user_only = !(data[1] & 4);
   if (data[1] & 2) h.snapshot.info.streams[stream - 1].cuts = {data[2], data[3]};
   if (sideband_bytes != 0) {
     PerfBytes sideband;

@@ -10,6 +10,7 @@
 #include "tests/support/memory_source.h"
 #include "tests/support/random_program.h"
 #include "tests/support/tiny_host.h"
+#include "tests/support/tiny_os.h"
 
 namespace hindcast::decode {
 namespace {
@@ -120,6 +121,33 @@ TEST(FlowSeek, OfMadeUpKernels) {
     if (HasFailure()) return;
   }
   EXPECT_GT(compared, 50000u);
+}
+
+TEST(FlowSeek, OfThreadsInAMadeUpKernel) {
+  size_t compared = 0;
+  for (uint64_t seed = 1; seed <= (test::long_run() ? 500 : 12); ++seed) {
+    test::TinyOs os(seed, {.ret_compression = seed % 2 == 0,
+                           .separate_tables = seed % 3 == 0,
+                           .maps = true,
+                           .pokes = true,
+                           .overflows = seed % 4 == 0,
+                           .kernel_code_known = seed % 5 != 0,
+                           .psb_every = 500});
+    os.run(8000);
+    test::TinyHost host = os.host();
+    std::mt19937_64 random(seed);
+    std::vector<uint8_t>& bytes = host.snapshot.source.streams[1];
+    const bool damaged = seed % 2 != 0;
+    for (size_t k = damaged ? random() % 10 : 0; k != 0; --k)
+      bytes[random() % bytes.size()] ^= static_cast<uint8_t>(1u << random() % 8);
+    const auto trace = host.build();
+    compared += check(*trace, seed, 5, {Engine::fast}, damaged);
+    const auto numbered = trace->number_instructions(2, {});
+    ASSERT_TRUE(numbered.ok()) << numbered.error().text();
+    compared += check(*trace, seed, 5, {Engine::fast}, damaged);
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(compared, 20000u);
 }
 
 }  // namespace
