@@ -95,9 +95,26 @@ std::optional<SidebandBody> parse_body(const perf::Record& record, ByteSpan body
       out = t;
       break;
     }
-    case perf::kNamespaces:
-      out = NamespacesRecord{pid(), tid(), r.u64()};
+    case perf::kNamespaces: {
+      NamespacesRecord n{pid(), tid(), {}};
+      const uint64_t count = r.u64();
+      if (count > r.left() / 16) return std::nullopt;
+      for (size_t i = 0; i < std::min<uint64_t>(count, identity::kKernelNamespaces); ++i) {
+        n.namespaces[i].device = r.u64();
+        n.namespaces[i].inode = r.u64();
+      }
+      out = n;
       break;
+    }
+    case identity::kThreadNamespaces:
+      if (const auto n = identity::read_thread_namespaces(body)) return *n;
+      return std::nullopt;
+    case identity::kCgroupText:
+      if (const auto t = identity::read_cgroup_text(body)) return *t;
+      return std::nullopt;
+    case identity::kThreadCgroup:
+      if (const auto c = identity::read_thread_cgroup(body)) return *c;
+      return std::nullopt;
     case perf::kCgroup: {
       CgroupRecord c{r.u64(), {}};
       c.path = text();
@@ -131,7 +148,7 @@ bool is_known(uint32_t type) {
     case perf::kCgroup:
       return true;
     default:
-      return false;
+      return identity::is_ours(type);
   }
 }
 
@@ -144,7 +161,7 @@ SidebandParse parse_sideband(const perf::Record& record, const StreamInfo& strea
   r.cpu = stream.cpu;
   r.stream = stream.id;
   r.offset = record.offset;
-  if (record.type < kFirstToolType) {
+  if (record.type < kFirstToolType || identity::is_ours(record.type)) {
     const std::optional<perf::SampleId> id = perf::read_sample_id(record, stream.sample_type);
     if (!id) return SidebandParse::malformed;
     body = body.subspan(0, body.size() - perf::sample_id_bytes(stream.sample_type));

@@ -11,6 +11,7 @@
 
 #include "hindcast/cut.h"
 #include "hindcast/decoder.h"
+#include "hindcast/identity_record.h"
 #include "hindcast/perf_record.h"
 
 namespace hindcast::decode {
@@ -70,10 +71,11 @@ struct TextPokeRecord {
   uint64_t address = 0;
   ByteSpan old_bytes, new_bytes;
 };
+/// Of this thread, from the record's time on. Kinds that the record does not have are not known.
 struct NamespacesRecord {
   Pid pid;
   Tid tid;
-  uint64_t count = 0;
+  identity::Namespaces namespaces{};
 };
 struct CgroupRecord {
   uint64_t id = 0;
@@ -82,7 +84,8 @@ struct CgroupRecord {
 
 using SidebandBody =
     std::variant<CommRecord, MapRecord, TaskRecord, SwitchRecord, ItraceStartRecord, LostRecord, AuxRecord,
-                 TimeConvRecord, KsymbolRecord, TextPokeRecord, NamespacesRecord, CgroupRecord>;
+                 TimeConvRecord, KsymbolRecord, TextPokeRecord, NamespacesRecord, CgroupRecord,
+                 identity::ThreadNamespaces, identity::CgroupText, identity::ThreadCgroup>;
 
 struct SidebandRecord {
   RecordTime time{0};  // of its trailer; without one, of the record before it in its stream (0 at the start)

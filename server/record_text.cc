@@ -5,6 +5,8 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "hindcast/identity_record.h"
+
 namespace hindcast::server {
 namespace {
 
@@ -140,6 +142,12 @@ std::string record_name(uint32_t type) {
       return "CPU_MAP";
     case perf::kTimeConv:
       return "TIME_CONV";
+    case identity::kThreadNamespaces:
+      return "THREAD_NAMESPACES";
+    case identity::kCgroupText:
+      return "CGROUP_TEXT";
+    case identity::kThreadCgroup:
+      return "THREAD_CGROUP";
     default:
       return "type " + std::to_string(type);
   }
@@ -147,7 +155,8 @@ std::string record_name(uint32_t type) {
 
 std::string record_text(const perf::Record& record, uint64_t sample_type) {
   // A name must not run on into the trailer.
-  const size_t trailer = record.type < 64 && record.type != perf::kSample ? perf::sample_id_bytes(sample_type) : 0;
+  const bool has_trailer = (record.type < 64 && record.type != perf::kSample) || identity::is_ours(record.type);
+  const size_t trailer = has_trailer ? perf::sample_id_bytes(sample_type) : 0;
   const ByteSpan body = record.body.size() >= trailer ? record.body.first(record.body.size() - trailer) : record.body;
   ByteReader r(body);
   std::string s = record_name(record.type);
@@ -217,6 +226,31 @@ std::string record_text(const perf::Record& record, uint64_t sample_type) {
       const uint64_t id = r.u64();
       s += print(" id %" PRIu64 " ", id);
       s += name_field(r);
+      break;
+    }
+    case perf::kNamespaces:
+      s += ids(r);
+      s += print(" %" PRIu64 " kinds", r.u64());
+      break;
+    case identity::kThreadNamespaces:
+      s += ids(r);
+      r.skip(16);
+      for (const std::string_view kind : identity::kNamespaceNames) {
+        r.skip(8);
+        s += " " + std::string(kind) + print(" %" PRIu64, r.u64());
+      }
+      break;
+    case identity::kCgroupText: {
+      const uint32_t id = r.u32();
+      r.skip(4);
+      const ByteSpan text = r.take(r.left());
+      s += print(" id %u ", id) + printable({reinterpret_cast<const char*>(text.data()), text.size()});
+      break;
+    }
+    case identity::kThreadCgroup: {
+      s += ids(r);
+      r.skip(32);
+      s += print(" text %u", r.u32());
       break;
     }
     default:

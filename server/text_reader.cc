@@ -3,6 +3,7 @@
 #include "decode/packet_reader.h"
 #include "decode/packet_text.h"
 #include "decode/psb_search.h"
+#include "hindcast/identity_record.h"
 #include "hindcast/perf_record.h"
 #include "server/record_text.h"
 
@@ -153,7 +154,7 @@ class Records : public Streams {
       out.bytes = r.body.size() + 8;
       out.kind = record_name(r.type);
       out.text = record_text(r, info().sample_type);
-      if (r.type < 64 && r.type != perf::kSample)
+      if ((r.type < 64 && r.type != perf::kSample) || identity::is_ours(r.type))
         if (const auto id = perf::read_sample_id(r, info().sample_type); id && id->time)
           out.time = snapshot_.ticks(*id->time);
       return true;
