@@ -37,11 +37,17 @@ class SidebandPass {
         if (cpu == kNoCpu || c == cpu) builder.lost_from(d.after);
       any_lost = true;
       host_.spaces.records_lost(d.after, RecordTime::max());
+      host_.identities.add_loss(d.after, RecordTime::max());
       gap(GapCause::cut, cpu, d.stream, d.after, RecordTime::max(), d.bytes,
           "sideband of stream " + std::to_string(d.stream) + " is unreadable from byte " + std::to_string(d.offset) +
               " on: " + (d.bytes != 0 ? "a record is longer than what is left" : "what followed is lost"));
     }
     any_lost |= sideband.malformed() != 0;
+    if (sideband.malformed() != 0) host_.identities.add_loss(RecordTime(0), RecordTime::max());
+    // The simulated source has records of the recorded processes alone.
+    std::set<Pid> recorded;
+    if (host_.info.source == "simulated") recorded.insert(host_.info.root_pids.begin(), host_.info.root_pids.end());
+    host_.identities.finish(recorded);
     if (sideband.malformed() != 0)
       gap(GapCause::cut, kNoCpu, 0, RecordTime(0), RecordTime::max(), sideband.malformed(),
           std::to_string(sideband.malformed()) + " sideband records are malformed and were skipped");
@@ -111,10 +117,12 @@ class SidebandPass {
     if (t.tid.value() <= 0) return;
     ThreadInfo& info = thread(t.tid, t.pid);
     if (t.exit) {
+      host_.identities.add_exit(r.time, t.tid);
       info.exited = r.time;
       if (t.tid.value() == t.pid.value()) process(t.pid).exited = r.time;
       return;
     }
+    host_.identities.add_fork(r.time, t.parent_tid, t.tid);
     info.started = r.time;
     if (const auto parent = threads.find(t.parent_tid);
         info.comm.empty() && parent != threads.end() && !parent->second.comm.empty()) {
@@ -142,6 +150,7 @@ class SidebandPass {
     open_lost_[r.stream] = host_.gaps.size();
     const RecordTime from = before == last_in_stream_.end() ? RecordTime(0) : before->second;
     host_.spaces.records_lost(from, r.time);
+    host_.identities.add_loss(from, r.time);
     gap(GapCause::sideband_lost, r.cpu, r.stream, from, r.time, l.count,
         "the kernel dropped " + std::to_string(l.count) + " sideband records");
   }
@@ -174,8 +183,15 @@ class SidebandPass {
   void on(const SidebandRecord& r, const TextPokeRecord& p) {
     host_.spaces.text_poke(r.time, p.address, p.old_bytes, p.new_bytes);
   }
-  void on(const SidebandRecord&, const NamespacesRecord&) {}
+  void on(const SidebandRecord& r, const NamespacesRecord& n) {
+    using Told = IdentityBook::Told;
+    const Told told = r.cpu == kNoCpu ? Told::as_state : r.tid == n.tid ? Told::as_change : Told::at_birth;
+    host_.identities.add_namespaces(r.time, n.tid, told, n.namespaces);
+  }
   void on(const SidebandRecord&, const CgroupRecord&) {}
+  void on(const SidebandRecord&, const identity::ThreadNamespaces& n) { host_.identities.add_look(n); }
+  void on(const SidebandRecord& r, const identity::CgroupText& t) { host_.identities.add_text(r.stream, t); }
+  void on(const SidebandRecord& r, const identity::ThreadCgroup& c) { host_.identities.add_look(r.stream, c); }
 
   HostTrace::Impl& host_;
   std::map<CpuId, SliceBuilder> builders_;
@@ -534,6 +550,7 @@ const SnapshotInfo& HostTrace::info() const { return impl_->info; }
 std::span<const ProcessInfo> HostTrace::processes() const { return impl_->processes; }
 std::span<const ThreadInfo> HostTrace::threads() const { return impl_->threads; }
 std::span<const CpuCoverage> HostTrace::cpus() const { return impl_->coverage; }
+const IdentityBook& HostTrace::identities() const { return impl_->identities; }
 std::span<const HostGap> HostTrace::gaps() const { return impl_->gaps; }
 
 const ThreadInfo* HostTrace::find_thread(Tid tid) const {

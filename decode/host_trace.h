@@ -23,6 +23,8 @@
 
 namespace hindcast::decode {
 
+class IdentityBook;
+
 /// An unbroken run of one thread on one CPU, by context-switch records. A side that no record shows is open:
 /// the thread ran at that end of what was captured, or the record was lost.
 struct Slice {
@@ -176,6 +178,7 @@ class HostTrace {
   std::span<const ThreadInfo> threads() const;     // by tid; those seen in sideband, placements or streams
   std::span<const CpuCoverage> cpus() const;       // one per PT stream, in SnapshotInfo order
   std::span<const HostGap> gaps() const;           // by time
+  const IdentityBook& identities() const;          // cgroups and namespaces of threads
   const ThreadInfo* find_thread(Tid tid) const;
   const ProcessInfo* find_process(Pid pid) const;
 

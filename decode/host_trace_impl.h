@@ -11,6 +11,7 @@
 #include "decode/fast/fast_engine.h"
 #include "decode/flow_index.h"
 #include "decode/host_trace.h"
+#include "decode/identity.h"
 #include "decode/libipt_code.h"
 #include "decode/sideband.h"
 
@@ -47,6 +48,7 @@ struct HostTrace::Impl {
   Sideband sideband;
   ImageStore images;
   AddressSpaces spaces;
+  IdentityBook identities;
   std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
   BlockGraphs graphs;
   EngineCounts engine_counts;
