@@ -2,7 +2,6 @@
 // mappings.
 #include "capture/proc_synth.h"
 
-#include <dirent.h>
 #include <sys/mman.h>
 
 #include "capture/text_file.h"
@@ -13,18 +12,6 @@ namespace {
 
 constexpr size_t kMaxMapsFile = size_t{64} << 20;
 constexpr size_t kMaxPath = 4096;
-
-/// The numeric entries of a directory, ascending as the kernel lists them.
-Result<std::vector<int32_t>> numeric_entries(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (!dir) return errno_error("cannot read", path);
-  std::vector<int32_t> out;
-  while (const dirent* e = ::readdir(dir))
-    if (const auto n = parse_number(e->d_name, 10); n && *n > 0 && *n <= INT32_MAX)
-      out.push_back(static_cast<int32_t>(*n));
-  ::closedir(dir);
-  return out;
-}
 
 /// The kernel writes newline (and only it) in a path as \012.
 std::string without_escapes(std::string_view path) {

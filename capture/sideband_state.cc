@@ -16,11 +16,11 @@ ByteSpan without_trailer(const perf::Record& record) {
 }  // namespace
 
 SidebandState::Thread& SidebandState::thread(Pid pid, Tid tid) {
-  const auto [it, added] = threads_.try_emplace(tid, Thread{pid, {}});
+  const auto [it, added] = threads_.try_emplace(tid, Thread{pid, {}, {}});
   if (!added && it->second.pid != pid) {  // the tid was used again, and the EXIT between was lost
     if (const auto old = processes_.find(it->second.pid); old != processes_.end() && --old->second.threads == 0)
       processes_.erase(old);
-    it->second = Thread{pid, {}};
+    it->second = Thread{pid, {}, {}};
     processes_[pid].threads++;
   } else if (added) {
     processes_[pid].threads++;
@@ -73,7 +73,6 @@ void SidebandState::fork(const TaskRecord& task) {
   const auto from = processes_.find(task.parent_pid);
   if (from == processes_.end()) return;
   Process& to = processes_[task.pid];
-  to.namespaces = from->second.namespaces;
   to.maps = from->second.maps;
   for (auto& [start, map] : to.maps) {
     map.pid = task.pid;
@@ -115,8 +114,7 @@ void SidebandState::fold(const perf::Record& record) {
       const Pid pid(r.read<int32_t>());
       const Tid tid(r.read<int32_t>());
       if (r.failed()) break;
-      thread(pid, tid);
-      processes_[pid].namespaces.assign(body.begin(), body.end());
+      thread(pid, tid).namespaces.assign(body.begin(), body.end());
       break;
     }
     case perf::kKsymbol: {  // u64 addr; u32 len; u16 ksym_type; u16 flags; name
@@ -153,13 +151,14 @@ void SidebandState::fold(const perf::Record& record) {
 
 std::vector<uint8_t> SidebandState::to_records(RecordTime time) const {
   std::vector<uint8_t> out;
-  for (const auto& [tid, thread] : threads_)
-    if (!thread.comm.empty())
-      append_comm_record(out, {thread.pid, tid, thread.comm, false}, {time, kNoCpu, thread.pid, tid});
+  for (const auto& [tid, thread] : threads_) {
+    const RecordStamp stamp{time, kNoCpu, thread.pid, tid};
+    if (!thread.comm.empty()) append_comm_record(out, {thread.pid, tid, thread.comm, false}, stamp);
+    if (!thread.namespaces.empty()) append_record(out, perf::kNamespaces, 0, thread.namespaces, stamp);
+  }
   for (const auto& [pid, process] : processes_) {
     const RecordStamp stamp{time, kNoCpu, pid, Tid(pid.value())};
     for (const auto& [start, map] : process.maps) append_map_record(out, map, stamp);
-    if (!process.namespaces.empty()) append_record(out, perf::kNamespaces, 0, process.namespaces, stamp);
   }
   for (const auto& [key, record] : kernel_)
     append_record(out, record.type, record.misc, record.body, {time, kNoCpu, kNoPid, kNoTid});

@@ -21,7 +21,7 @@ class SidebandState {
   void set_comm(Pid pid, Tid tid, const std::string& comm);
   void add_map(const MapRecord& map);
 
-  /// The state as records, all stamped with `time`: COMM of every thread, then MMAP2 and NAMESPACES of its
+  /// The state as records, all stamped with `time`: COMM and NAMESPACES of every thread, then MMAP2 of its
   /// process, then kernel symbols, BPF programs and control groups as they were reported.
   std::vector<uint8_t> to_records(RecordTime time) const;
 
@@ -33,10 +33,10 @@ class SidebandState {
   struct Thread {
     Pid pid;
     std::string comm;
+    std::vector<uint8_t> namespaces;  // body of its last NAMESPACES record, without trailer
   };
   struct Process {
     std::map<uint64_t, MapRecord> maps;  // by start; never overlapping
-    std::vector<uint8_t> namespaces;     // body of its last NAMESPACES record, without trailer
     size_t threads = 0;
   };
   struct KernelRecord {

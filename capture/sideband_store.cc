@@ -94,7 +94,8 @@ void SidebandStore::fold_oldest() {
   }
 }
 
-std::vector<Cut> SidebandStore::streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra) const {
+std::vector<Cut> SidebandStore::streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra,
+                                        ByteSpan more) const {
   std::vector<Cut> out;
   const auto add_stream = [&](CpuId cpu) -> Cut& {
     Cut& cut = out.emplace_back();
@@ -103,7 +104,9 @@ std::vector<Cut> SidebandStore::streams(const std::vector<CpuId>& cpus, const st
     cut.info.sample_type = perf::kOurSampleType;
     return cut;
   };
-  add_stream(kNoCpu).bytes = checkpoint_.to_records(checkpoint_time_);
+  Cut& checkpoint = add_stream(kNoCpu);
+  checkpoint.bytes = checkpoint_.to_records(checkpoint_time_);
+  checkpoint.bytes.insert(checkpoint.bytes.end(), more.begin(), more.end());
   std::vector<CpuId> all = cpus;
   for (const auto& [id, c] : cpus_) all.push_back(id);
   for (const Cut& e : extra) all.push_back(e.info.cpu);

@@ -30,11 +30,13 @@ class SidebandStore {
 
   /// What was known when the recording started; folded records come on top.
   SidebandState& checkpoint() { return checkpoint_; }
+  /// That of its records.
+  RecordTime checkpoint_time() const { return checkpoint_time_; }
 
   /// The whole window as streams, without numbers: the checkpoint first (cpu = kNoCpu), then one stream per
   /// CPU in `cpus`, also when it is empty. extra: streams of records from elsewhere, merged into their CPU's
-  /// by time. A copy: the window goes on.
-  std::vector<Cut> streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra) const;
+  /// by time. more: records of the checkpoint's time that are put behind it. A copy: the window goes on.
+  std::vector<Cut> streams(const std::vector<CpuId>& cpus, const std::vector<Cut>& extra, ByteSpan more = {}) const;
 
   uint64_t evicted_switches() const { return evicted_switches_; }
   uint64_t folded_records() const { return folded_; }

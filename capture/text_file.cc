@@ -3,12 +3,18 @@
 
 #include <cerrno>
 
+#include <dirent.h>
+
 #include "hindcast/fd.h"
 
 namespace hindcast::capture {
 
 Result<std::string> read_text_file(const std::string& path, size_t max) {
   HC_TRY(const Fd fd, open_read_only(path));
+  return read_text(fd, path, max);
+}
+
+Result<std::string> read_text(const Fd& fd, const std::string& path, size_t max) {
   std::string out;
   char piece[4096];
   for (;;) {
@@ -20,6 +26,17 @@ Result<std::string> read_text_file(const std::string& path, size_t max) {
       return Error{Errc::too_large, "cannot read " + path + ": larger than " + std::to_string(max) + " bytes", {}, {}};
     out.append(piece, static_cast<size_t>(n));
   }
+}
+
+Result<std::vector<int32_t>> numeric_entries(const std::string& path) {
+  DIR* dir = ::opendir(path.c_str());
+  if (!dir) return errno_error("cannot read", path);
+  std::vector<int32_t> out;
+  while (const dirent* e = ::readdir(dir))
+    if (const auto n = parse_number(e->d_name, 10); n && *n > 0 && *n <= INT32_MAX)
+      out.push_back(static_cast<int32_t>(*n));
+  ::closedir(dir);
+  return out;
 }
 
 std::string trimmed(std::string_view text) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "hindcast/fd.h"
 #include "hindcast/result.h"
 #include "hindcast/units.h"
 
@@ -14,6 +15,12 @@ namespace hindcast::capture {
 
 /// The whole file, up to max bytes; Errc::too_large beyond. Works for /proc files, whose size reads as 0.
 Result<std::string> read_text_file(const std::string& path, size_t max = size_t{1} << 20);
+
+/// The same of an open file, from where it stands; path: for words.
+Result<std::string> read_text(const Fd& file, const std::string& path, size_t max);
+
+/// The names in a directory that are numbers above 0, as the kernel lists them: processes, threads. Errors: it is not there.
+Result<std::vector<int32_t>> numeric_entries(const std::string& path);
 
 /// Without white space and NULs at both ends.
 std::string trimmed(std::string_view text);

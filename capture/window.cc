@@ -53,6 +53,7 @@ Window::Window(PtSource& source, PerfCalls& calls, const WindowConfig& config, S
       config_(config),
       say_(std::move(say)),
       simulated_(source.name() == "simulated"),
+      identities_(config.identities, [this] { return now(); }),
       code_(simulated_ ? CodeRule::any_elf : CodeRule::executable) {}
 
 void Window::note(const std::string& text) {
@@ -133,6 +134,7 @@ Result<void> Window::start() {
   ProcSynthOptions synth;
   synth.with_maps = !simulated_;
   HC_TRY_VOID(synthesise_processes(synth, store_->checkpoint(), notes_));
+  look_at_threads();
   watch_cgroup();
   HC_TRY_VOID(source_.on_started(child_ ? child_->pid() : kNoPid));
   if (!child_) return {};
@@ -156,6 +158,11 @@ void Window::watch_cgroup() {
            " is not known before it maps more: " + maps.error().text());
     }
   }
+}
+
+/// Many threads take a while, and the rings fill meanwhile.
+void Window::look_at_threads() {
+  identities_.look_at_all([this](Pid pid) { return tree_.contains(pid); }, [this] { drain(); });
 }
 
 /// CPUs that go and come, as the kernel lists them: its events do not say. One that was away for less than the time between two
@@ -214,6 +221,7 @@ void Window::store(Delivered& d) {
   perf::Record record;
   perf::RecordReader(d.bytes).next(record);
   tree_.see(record);
+  identities_.see(record, RecordTime(d.key.time));
   if (!in_scope(record)) return;
   if (source_.on_record(d.cpu, record, d.bytes) == RecordFate::drop) return;
   if (d.ring == RingKind::page_faults) {
@@ -235,6 +243,8 @@ void Window::drain() {
   std::vector<MapRecord> strangers;  // unless the fork that makes them ours is in a ring that is read later
   sideband_->drain([&](CpuId, const perf::Record& record) {
     if (record.type == perf::kFork) tree_.expect(record);
+    if (record.type == perf::kFork || record.type == perf::kComm)
+      identities_.expect(record, tree_.contains(Pid(ByteReader(record.body).read<int32_t>())));
     if (record.type != perf::kMmap2) return;
     const auto map = read_map_record(record, perf::kOurSampleType);
     if (!map) return;
@@ -303,6 +313,7 @@ Result<void> Window::step(std::span<const int> also) {
   watch_cgroup();
   watch_cpus();
   deliver_settled();
+  identities_.poll(Clock::now(), [this](Pid pid) { return tree_.contains(pid); });
   const auto before = Clock::now();
   HC_TRY_VOID(source_.poll());
   busy_ = Clock::now() - before > milliseconds(1);
@@ -333,6 +344,7 @@ Result<std::optional<Frozen>> Window::take_snapshot() {
   }
   if (!pending_->cuts || complete_until_ < pending_->at) return std::optional<Frozen>();
   copy_memory();
+  look_at_threads();
   Frozen frozen = collect(std::move(*pending_->cuts), pending_->tsc);
   pending_.reset();
   return std::optional(std::move(frozen));
@@ -360,6 +372,7 @@ Result<Frozen> Window::finish() {
   HC_TRY(std::vector<Cut> cuts, source_.freeze());
   const Tsc end(__rdtsc());
   copy_memory();
+  look_at_threads();
   if (!simulated_) HC_TRY_VOID(finish_sideband());
   return collect(std::move(cuts), end);
 }
@@ -381,7 +394,8 @@ Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
       std::stable_partition(cuts.begin(), cuts.end(), [](const Cut& c) { return c.info.kind != StreamKind::sideband; });
   const std::vector<Cut> extra(std::make_move_iterator(sideband), std::make_move_iterator(cuts.end()));
   cuts.erase(sideband, cuts.end());
-  for (Cut& c : store_->streams(cpus_, extra)) cuts.push_back(std::move(c));
+  for (Cut& c : store_->streams(cpus_, extra, identities_.records(store_->checkpoint_time())))
+    cuts.push_back(std::move(c));
   if (clock_) {
     clock_->sample();
     cuts.push_back(clock_->stream());
@@ -424,6 +438,15 @@ std::vector<std::string> Window::warnings() const {
     note("the sideband window is full: " + std::to_string(store_->evicted_switches()) +
          " context switches dropped from its beginning, " + std::to_string(store_->folded_records()) +
          " older records folded into its checkpoint");
+  if (identities_.passed_over())
+    note(std::to_string(identities_.passed_over()) +
+         " threads were not looked at, too many at once: what is said of their cgroup is their parent's");
+  if (identities_.forgotten())
+    note("cgroups and namespaces of " + std::to_string(identities_.forgotten()) +
+         " threads that ended long ago are no longer known");
+  if (identities_.refused())
+    note("namespaces of " + std::to_string(identities_.refused()) +
+         " threads may not be read (CAP_SYS_PTRACE): known only where they change");
   if (waits_ && waits_->lost())
     note(std::to_string(waits_->lost()) +
          " records of waits and messages were lost (ring too small or daemon too slow); where, the stream says");

@@ -15,6 +15,7 @@
 #include "capture/child.h"
 #include "capture/clock_log.h"
 #include "capture/code_bytes.h"
+#include "capture/identity_log.h"
 #include "capture/net_window.h"
 #include "capture/perf_event.h"
 #include "capture/process_tree.h"
@@ -40,6 +41,7 @@ struct WindowConfig {
   bool kernel = false;                       // PT of the kernel, too
   size_t sideband_ring_bytes = size_t{4} << 20;  // per CPU, shared with the kernel
   SidebandBudget sideband;
+  IdentityConfig identities;
   Want waits = Want::if_possible;             // and wakes, messages, signals, exits; yes: or fail
   size_t waits_ring_bytes = size_t{8} << 20;  // shared with the kernel; a power of two pages
   size_t waits_bytes = size_t{64} << 20;      // kept
@@ -105,6 +107,7 @@ class Window {
   Result<void> without(Want want, const Error& error);
   void watch_cgroup();
   void watch_cpus();
+  void look_at_threads();
   bool in_scope(const perf::Record& record) const;
   RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
   Result<void> finish_sideband();
@@ -125,6 +128,7 @@ class Window {
   Clock::time_point next_cpu_look_;
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
+  IdentityLog identities_;
   std::optional<ClockLog> clock_;  // of these two
   std::optional<Waits> waits_;
   std::optional<NetWindow> net_;

@@ -8,6 +8,7 @@
 #include "capture/record_builder.h"
 #include "capture/sideband_state.h"
 #include "capture/sideband_store.h"
+#include "decode/sideband.h"
 #include "tests/unit/capture/fake_perf.h"
 #include "tests/unit/capture/scratch.h"
 
@@ -258,6 +259,39 @@ TEST(SidebandState, AMappingOverAnotherCutsItAndKeepsFileOffsets) {
       maps.emplace_back(m->start, m->length, m->file_offset, m->path);
   EXPECT_THAT(maps, ElementsAre(std::make_tuple(0x1000, 0x1000, 0, "/a"), std::make_tuple(0x2000, 0x1000, 0, "/b"),
                                 std::make_tuple(0x3000, 0x1000, 0x2000, "/a")));
+}
+
+TEST(SidebandState, KeepsTheNamespacesOfEachThread) {
+  SidebandState s;
+  const auto fold = [&s](int tid, uint64_t network) {
+    std::vector<uint8_t> body, record;
+    ByteWriter w(body);
+    w.put<int32_t>(7);
+    w.put<int32_t>(tid);
+    w.u64(1);
+    w.u64(4);
+    w.u64(network);
+    append_record(record, perf::kNamespaces, 0, body, {RecordTime(1), CpuId(0), Pid(7), Tid(tid)});
+    s.fold(parsed(record));
+  };
+  fold(7, 100);
+  fold(8, 100);
+  fold(8, 200);  // one thread may go elsewhere without the others
+  const std::vector<uint8_t> records = s.to_records(RecordTime(9));
+  StreamInfo info;
+  info.sample_type = perf::kOurSampleType;
+  perf::RecordReader reader(records);
+  perf::Record r;
+  std::map<Tid, uint64_t> networks;
+  while (reader.next(r)) {
+    decode::SidebandRecord read;
+    ASSERT_EQ(decode::parse_sideband(r, info, read), decode::SidebandParse::ok);
+    if (const auto* n = std::get_if<decode::NamespacesRecord>(&read.body)) {
+      networks[n->tid] = n->namespaces[identity::kNet].inode;
+      EXPECT_FALSE(n->namespaces[identity::kUts].known());
+    }
+  }
+  EXPECT_EQ(networks, (std::map<Tid, uint64_t>{{Tid(7), 100}, {Tid(8), 200}}));
 }
 
 TEST(SidebandState, RecordsThatAreCutShortChangeNothing) {
