@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "decode/identity.h"
+#include "decode/workload.h"
+
 namespace hindcast::server {
 namespace {
 
@@ -44,6 +47,68 @@ Tsc origin(const Overview& o) {
   if (seen.earliest != Tsc::min() && seen.earliest < o.window.latest) return seen.earliest;
   return o.window.latest == Tsc::max() ? Tsc::min() : o.window.latest;
 }
+
+CgroupName cgroup_name(const std::string& text) {
+  CgroupName name;
+  const std::vector<decode::CgroupLine> lines = decode::parse_cgroup_text(text);
+  for (const decode::CgroupLine& l : lines) name.all.emplace_back(l.controllers, l.path);
+  const decode::CgroupLine* line = decode::telling_line(lines);
+  if (!line) return name;
+  name.path = line->path;
+  name.controllers = line->controllers;
+  const decode::Workload w = decode::workload_of(line->path);
+  name.runtime = w.runtime;
+  name.container = w.container;
+  name.pod = w.pod;
+  name.qos = w.qos;
+  name.unit = w.unit;
+  name.slice = w.slice;
+  name.name = decode::short_name(w, line->path);
+  return name;
+}
+
+/// Who threads are, each cgroup's names made once.
+class Identities {
+ public:
+  explicit Identities(const OpenSnapshot& s)
+      : s_(s), window_(s.overview.info.traced), names_(s.trace->identities().texts()) {
+    window_.earliest = std::max(window_.earliest, s.overview.window.earliest);
+  }
+
+  void add_to(ThreadRow& row) {
+    const decode::ThreadIdentity* t = s_.trace->identities().find(row.tid);
+    if (!t) return;
+    for (const decode::CgroupSpan& span : t->cgroups) {
+      CgroupRow out{time(span.from, span.to), span.sure, {}};
+      if (!out.time.overlaps(window_)) continue;
+      for (const uint32_t text : span.texts) out.any_of.push_back(name(text));
+      row.cgroups.push_back(std::move(out));
+    }
+    for (const decode::NamespaceSpan& span : t->namespaces) {
+      NamespacesRow out{time(span.from, span.to), {}};
+      if (!out.time.overlaps(window_)) continue;
+      for (size_t i = 0; i < out.kinds.size(); ++i) out.kinds[i] = {span.kinds[i].sure, span.kinds[i].any_of};
+      row.namespaces.push_back(std::move(out));
+    }
+    for (const decode::ThreadIdentity::Levels& l : t->levels)
+      if (time(l.from, l.to).overlaps(window_)) row.ids = l.ids;
+  }
+
+ private:
+  TscInterval time(RecordTime from, RecordTime to) const {
+    return hull(from == RecordTime::min() ? TscInterval::unknown() : s_.ticks(from),
+                to == RecordTime::max() ? TscInterval::unknown() : s_.ticks(to));
+  }
+  std::shared_ptr<const CgroupName> name(uint32_t text) {
+    if (!names_[text])
+      names_[text] = std::make_shared<const CgroupName>(cgroup_name(s_.trace->identities().text(text)));
+    return names_[text];
+  }
+
+  const OpenSnapshot& s_;
+  TscInterval window_;
+  std::vector<std::shared_ptr<const CgroupName>> names_;
+};
 
 ThreadRow thread_row(const OpenSnapshot& s, const decode::ThreadInfo& t) {
   ThreadRow row;
@@ -123,7 +188,11 @@ Result<std::unique_ptr<OpenSnapshot>> open_snapshot(const transport::BundleReade
     if (p.exited) row.exited = s->ticks(*p.exited);
     o.processes.push_back(std::move(row));
   }
-  for (const decode::ThreadInfo& t : s->trace->threads()) o.threads.push_back(thread_row(*s, t));
+  Identities identities(*s);
+  for (const decode::ThreadInfo& t : s->trace->threads()) {
+    o.threads.push_back(thread_row(*s, t));
+    identities.add_to(o.threads.back());
+  }
   o.scale.origin = origin(o);
   for (const decode::HostGap& g : s->trace->gaps()) {
     o.gaps.push_back({g.cause, g.cpu, g.stream, hull(s->ticks(g.from), s->ticks(g.to)), g.count, g.words});

@@ -12,17 +12,20 @@
 // ticks into nanoseconds since the snapshot's first tick. Where something is not known, a gap stands in its place.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "hindcast/cut.h"
 #include "hindcast/decoder.h"
 #include "hindcast/event.h"
+#include "hindcast/identity_record.h"
 #include "hindcast/result.h"
 #include "hindcast/units.h"
 #include "server/import/import.h"
@@ -67,6 +70,30 @@ struct SliceRow {
   bool preempted = false;
 };
 
+/// One answer to where a thread belongs: a cgroup of every hierarchy.
+struct CgroupName {
+  std::string path;                                       // in the hierarchy that tells most
+  std::string controllers;                                // that hierarchy's; empty: version 2
+  std::vector<std::pair<std::string, std::string>> all;   // controllers and path of each
+  std::string runtime, container, pod, qos, unit, slice;  // what the path tells; empty: nothing
+  std::string name;                                       // in a few words
+};
+
+/// What was so for a while, and how that is known.
+struct CgroupRow {
+  TscInterval time;
+  identity::Sure sure = identity::Sure::unknown;
+  std::vector<std::shared_ptr<const CgroupName>> any_of;  // several: it was one of them
+};
+struct NamespacesRow {
+  TscInterval time;
+  struct One {
+    identity::Sure sure = identity::Sure::unknown;
+    std::vector<identity::Namespace> any_of;
+  };
+  std::array<One, identity::kNamespaceKinds> kinds;
+};
+
 struct ThreadRow {
   Tid tid = kNoTid;
   Pid pid = kNoPid;
@@ -77,6 +104,9 @@ struct ThreadRow {
   TscInterval time;        // from its first slice to its last; unknown() without slices
   uint64_t stretches = 0;  // of trace that is surely its own
   uint64_t pt_bytes = 0;
+  std::vector<CgroupRow> cgroups;  // while the window lasted; empty: nothing is known
+  std::vector<NamespacesRow> namespaces;
+  std::vector<identity::Ids> ids;  // in each pid namespace from the host's inwards; empty: not known
   bool traced() const { return stretches > 0 || pt_bytes > 0; }
 };
 
@@ -243,8 +273,9 @@ struct WaitItem {
 
 struct WaitQuestion {
   size_t snapshot = 0;
-  StreamKind of = StreamKind::waits;  // or net
-  std::optional<Tid> tid;             // what it did, and what was done to it
+  StreamKind of = StreamKind::waits;   // or net
+  std::optional<Tid> tid;              // what it did, and what was done to it
+  std::optional<std::set<Tid>> among;  // the same of any of these
   std::optional<CpuId> cpu;
   TscInterval time = TscInterval::unknown();  // only what may have been under way then
 };

@@ -86,7 +86,9 @@ class Waits : public Reader<WaitItem> {
   bool wanted(const wait::Record& r) const {
     if (r.header.kind == wait::kLost) return true;
     if (question_.cpu && CpuId(r.header.cpu) != *question_.cpu) return false;
-    return !question_.tid || Tid(r.header.tid) == *question_.tid || other_thread(r) == *question_.tid;
+    const Tid by = Tid(r.header.tid), other = other_thread(r);
+    if (question_.among && !question_.among->count(by) && !question_.among->count(other)) return false;
+    return !question_.tid || by == *question_.tid || other == *question_.tid;
   }
 
   const WaitQuestion question_;

@@ -10,6 +10,7 @@
 
 #include "server/views/cli/output.h"
 #include "server/views/cli/progress.h"
+#include "server/views/cli/who.h"
 
 namespace hindcast::server::cli {
 namespace {
@@ -194,6 +195,7 @@ void add_thread_flags(CLI::App& sub, Request& request) {
       ->option_text("PID")
       ->check(at_least(0));
   sub.add_option("-t,--tid", request.tid, "thread")->option_text("TID")->check(at_least(0));
+  add_who_flags(sub, request);
   add_snapshot(sub, request);
   sub.add_flag("--full-names", request.full_names,
                "whole names and inline chains, however long; else what is long is cut down with \"…\"");
@@ -270,6 +272,8 @@ Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request
   const bool any_traced =
       std::any_of(overview.threads.begin(), overview.threads.end(), [](const ThreadRow& t) { return t.traced(); });
   const auto all = [&](const ThreadRow& t) { return t.traced() || !any_traced; };
+  HC_TRY_VOID(somebody_is_meant(overview, request));
+  const std::string who = who_text(request);
   if (request.tid) {
     const Tid tid(*request.tid);
     for (const ThreadRow& t : overview.threads) {
@@ -279,13 +283,16 @@ Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request
             Errc::usage,
             "thread " + std::to_string(*request.tid) + " is not one of process " + std::to_string(*request.pid),
             "it belongs to process " + std::to_string(t.pid.value()), "leave -p away"};
+      if (!is_meant(t, request))
+        return Error{Errc::usage, "thread " + std::to_string(*request.tid) + " is not in " + who,
+                     "it is in " + where_text(t), "leave one of the two away"};
       return std::optional<Tid>(tid);
     }
     return Error{Errc::not_found, "no thread " + std::to_string(*request.tid) + " in " + request.file,
                  "threads " + thread_list(all), "list them:  hindcast ls " + request.file};
   }
   const auto in_process = [&](const ThreadRow& t) { return !request.pid || t.pid == Pid(*request.pid); };
-  const auto traced = [&](const ThreadRow& t) { return in_process(t) && t.traced(); };
+  const auto traced = [&](const ThreadRow& t) { return in_process(t) && is_meant(t, request) && t.traced(); };
   if (request.pid && std::none_of(overview.threads.begin(), overview.threads.end(), in_process)) {
     const bool thread = std::any_of(overview.threads.begin(), overview.threads.end(),
                                     [&](const ThreadRow& t) { return t.tid == Tid(*request.pid); });
@@ -295,9 +302,15 @@ Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request
   }
   const auto n = std::count_if(overview.threads.begin(), overview.threads.end(), traced);
   if (n == 1) return std::optional<Tid>(std::find_if(overview.threads.begin(), overview.threads.end(), traced)->tid);
-  if (request.pid && n > 1)
-    return Error{Errc::usage, "process " + std::to_string(*request.pid) + " has several threads",
-                 "threads " + thread_list(traced), "choose one with -t TID"};
+  std::string several = request.pid ? "process " + std::to_string(*request.pid) : "";
+  if (!who.empty()) several += (several.empty() ? "" : " in ") + who;
+  if (!several.empty() && n > 1)
+    return Error{Errc::usage, several + " has several threads", "threads " + thread_list(traced),
+                 "choose one with -t TID"};
+  if (!who.empty())
+    return Error{Errc::not_found, "no thread of " + several + " was traced",
+                 "threads " + thread_list([&](const ThreadRow& t) { return in_process(t) && is_meant(t, request); }),
+                 "list them:  hindcast ls -v " + request.file};
   return std::optional<Tid>();
 }
 

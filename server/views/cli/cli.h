@@ -34,8 +34,9 @@ struct Request {
   size_t snapshot = 0;
   std::optional<int32_t> pid, tid;
   std::optional<uint32_t> cpu, stream;
-  std::string time;    // "A,B"
-  uint64_t limit = 0;  // 0: none
+  std::string cgroup, container, pod;  // whose threads; empty: everybody's
+  std::string time;                    // "A,B"
+  uint64_t limit = 0;                  // 0: none
   std::vector<std::string> debug_dirs;
   std::vector<std::string> rest;  // record: the program and its arguments
 
@@ -98,8 +99,8 @@ void say_damage(const Query& query);
 /// The overview of the snapshot that was asked for, with a bar while it is read.
 Result<const Overview*> read_overview(Query& query, const Request& request);
 
-/// The thread that -p and -t mean. With neither: the only thread that has trace, or nothing when there are several.
-/// Errors: not_found with what there is; usage for a pid with several threads.
+/// The thread that -p, -t, --cgroup, --container and --pod mean together. With none: the only thread that has trace, or nothing
+/// when there are several. Errors: not_found with what there is; usage when several threads are meant.
 Result<std::optional<Tid>> chosen_thread(const Overview& overview, const Request& request);
 
 /// The executable `name` next to our own, else by PATH; empty when neither has it.

@@ -9,6 +9,7 @@
 #include "server/views/cli/progress.h"
 #include "server/views/cli/remote.h"
 #include "server/views/cli/table.h"
+#include "server/views/cli/who.h"
 #include "server/views/cli/words.h"
 
 namespace hindcast::server::cli {
@@ -131,7 +132,14 @@ void missing(Output& out, const std::vector<DamageRow>& damage, const Overview& 
   }
 }
 
-void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
+/// One of its threads is of those that were asked for.
+bool has_meant(const Overview& o, const ProcessRow& p, const Request& request) {
+  return std::any_of(o.threads.begin(), o.threads.end(),
+                     [&](const ThreadRow& t) { return t.pid == p.pid && is_meant(t, request); });
+}
+
+void snapshot_text(Output& out, const Overview& o, const Request& request, Query& query) {
+  const bool verbose = request.verbose;
   const SnapshotInfo& info = o.info;
   field(out, "source", printable(source_words(info.source)));
   if (!info.host.empty()) field(out, "host", printable(info.host));
@@ -145,24 +153,39 @@ void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
   missing(out, all_damage(query), o, verbose);
 
   // A machine runs hundreds of threads beside those that were traced: they are there for who asks.
-  const auto traced = std::count_if(o.threads.begin(), o.threads.end(), [](const ThreadRow& t) { return t.traced(); });
+  const auto meant = [&](const ThreadRow& t) { return is_meant(t, request); };
+  const auto of_all = static_cast<size_t>(std::count_if(o.threads.begin(), o.threads.end(), meant));
+  const auto traced =
+      std::count_if(o.threads.begin(), o.threads.end(), [&](const ThreadRow& t) { return t.traced() && meant(t); });
   const bool all = verbose || traced == 0;
+  const auto shown = [&](const ThreadRow& t) { return meant(t) && (all || t.traced()); };
+  const bool any_where = std::any_of(o.threads.begin(), o.threads.end(),
+                                     [&](const ThreadRow& t) { return shown(t) && where_text(t) != "-"; });
   const auto more = [&](uint64_t hidden, const std::string& what) {
     if (hidden) out.line(out.paint(Colour::dim, "  " + count_text(hidden, what) + " without trace; list with -v"));
   };
-  heading(out, "THREADS", all ? o.threads.size() : static_cast<uint64_t>(traced));
-  Table threads({">tid", ">pid", "comm", "cpus", ">on cpu", ">slices", ">trace", "seen"});
+  heading(out, "THREADS", all ? of_all : static_cast<uint64_t>(traced));
+  std::vector<std::string> columns{">tid", ">pid", "comm", "cpus", ">on cpu", ">slices", ">trace", "seen"};
+  if (any_where) columns.insert(columns.end() - 1, "where");
+  Table threads(columns);
   std::set<Pid> traced_pids;
   for (const ThreadRow& t : o.threads) {
-    if (t.traced()) traced_pids.insert(t.pid);
-    if (!all && !t.traced()) continue;
-    threads.row({tid_text(t.tid), t.pid == kNoPid ? "-" : std::to_string(t.pid.value()), printable(t.comm),
-                 cpus_text(t.cpus), t.on_cpu_ns ? span_text(static_cast<double>(t.on_cpu_ns)) : "-",
-                 t.slices ? std::to_string(t.slices) : "-", t.pt_bytes ? size_text(t.pt_bytes) : "-",
-                 range_phrase(o.scale, t.time)});
+    if (t.traced() && meant(t)) traced_pids.insert(t.pid);
+    if (!shown(t)) continue;
+    std::vector<std::string> cells{tid_text(t.tid),
+                                   t.pid == kNoPid ? "-" : std::to_string(t.pid.value()),
+                                   printable(t.comm),
+                                   cpus_text(t.cpus),
+                                   t.on_cpu_ns ? span_text(static_cast<double>(t.on_cpu_ns)) : "-",
+                                   t.slices ? std::to_string(t.slices) : "-",
+                                   t.pt_bytes ? size_text(t.pt_bytes) : "-",
+                                   range_phrase(o.scale, t.time)};
+    if (any_where) cells.insert(cells.end() - 1, where_text(t));
+    threads.row(std::move(cells));
   }
   threads.print(out);
-  more(o.threads.size() - threads.rows(), "more thread");
+  more(of_all - threads.rows(), "more thread");
+  if (verbose) print_identities(out, o, shown);
 
   if (traced_pids.size() > 1 || verbose) {
     Table processes({">pid", ">parent", "comm", ">threads", "started", "exited"});
@@ -170,7 +193,7 @@ void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
       return t == TscInterval::unknown() ? std::string("-") : time_phrase(o.scale, t);
     };
     for (const ProcessRow& p : o.processes)
-      if (verbose || traced_pids.count(p.pid))
+      if (traced_pids.count(p.pid) || (verbose && has_meant(o, p, request)))
         processes.row({std::to_string(p.pid.value()), p.parent == kNoPid ? "-" : std::to_string(p.parent.value()),
                        printable(p.comm), std::to_string(p.tids.size()), when(p.started), when(p.exited)});
     heading(out, "PROCESSES", processes.rows());
@@ -217,6 +240,7 @@ void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
   }
   if (!verbose) return;
   for (const ThreadRow& t : o.threads) {
+    if (!meant(t)) continue;
     const auto slices = query.slices(o.snapshot, t.tid);
     if (!slices.ok() || slices->empty()) continue;
     heading(out, "SLICES of thread " + tid_text(t.tid), slices->size());
@@ -231,7 +255,7 @@ void snapshot_text(Output& out, const Overview& o, bool verbose, Query& query) {
   }
 }
 
-void snapshot_json(Output& out, const Overview& o, Query& query) {
+void snapshot_json(Output& out, const Overview& o, const Request& request, Query& query) {
   const SnapshotInfo& i = o.info;
   json_line(out, {{"type", "snapshot"},
                   {"snapshot", o.snapshot},
@@ -258,6 +282,7 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                     {"count", g.count},
                     {"words", g.words}});
   for (const ProcessRow& p : o.processes) {
+    if (!who_text(request).empty() && !has_meant(o, p, request)) continue;
     Json tids = Json::array();
     for (const Tid t : p.tids) tids.push_back(t.value());
     json_line(out, {{"type", "process"},
@@ -270,6 +295,7 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                     {"exited_tsc", json_time(p.exited)}});
   }
   for (const ThreadRow& t : o.threads) {
+    if (!is_meant(t, request)) continue;
     Json cpus = Json::array();
     for (const CpuId c : t.cpus) cpus.push_back(c.value());
     json_line(out, {{"type", "thread"},
@@ -282,7 +308,10 @@ void snapshot_json(Output& out, const Overview& o, Query& query) {
                     {"slices", t.slices},
                     {"stretches", t.stretches},
                     {"pt_bytes", t.pt_bytes},
-                    {"tsc", json_time(t.time)}});
+                    {"tsc", json_time(t.time)},
+                    {"cgroups", json_cgroups(t)},
+                    {"namespaces", json_namespaces(t)},
+                    {"ids", json_ids(t)}});
     const auto slices = query.slices(o.snapshot, t.tid);
     if (!slices.ok()) continue;
     for (const SliceRow& s : *slices)
@@ -369,11 +398,15 @@ int ls(const Request& request, bool one_snapshot) {
       code = fail(overview.error());
       continue;
     }
+    if (const auto r = somebody_is_meant(**overview, request); !r) {
+      code = fail(r.error());
+      continue;
+    }
     if (request.json) {
-      snapshot_json(out, **overview, **query);
+      snapshot_json(out, **overview, request, **query);
     } else {
       if (store.snapshots > 1) out.line("\nSNAPSHOT " + std::to_string(i));
-      snapshot_text(out, **overview, request.verbose, **query);
+      snapshot_text(out, **overview, request, **query);
     }
   }
   if (request.json)
@@ -393,8 +426,9 @@ void add_ls(CLI::App& app, Request& request, Command& chosen) {
   add_server(*sub, request);
   add_answer_flags(*sub, request);
   add_snapshot(*sub, request);
+  add_who_flags(*sub, request);
   sub->add_flag("-v,--verbose", request.verbose,
-                "also every slice, placement, gap, and whole build-ids; of incidents, all");
+                "also every slice, placement, gap, cgroup and namespace, and whole build-ids; of incidents, all");
   sub->footer(
       "Examples:\n"
       "  hindcast ls hindcast.hcb\n"

@@ -5,6 +5,7 @@
 #include "server/views/cli/output.h"
 #include "server/views/cli/remote.h"
 #include "server/views/cli/wait_words.h"
+#include "server/views/cli/who.h"
 #include "server/views/cli/words.h"
 
 namespace hindcast::server::cli {
@@ -59,6 +60,12 @@ int waits(const Request& request, StreamKind kind) {
   question.snapshot = request.snapshot;
   question.of = kind;
   if (request.tid) question.tid = Tid(*request.tid);
+  if (!who_text(request).empty()) {
+    if (const auto r = somebody_is_meant(**overview, request); !r) return fail(r.error());
+    question.among.emplace();
+    for (const ThreadRow& t : (*overview)->threads)
+      if (is_meant(t, request)) question.among->insert(t.tid);
+  }
   if (request.cpu) question.cpu = CpuId(*request.cpu);
   if (range) {
     const auto time = resolve(*range, scale);
@@ -115,6 +122,7 @@ void add_waits(CLI::App& app, Request& request, Command& chosen) {
   sub->add_option("-t,--tid", request.tid, "only what this thread did, and what was done to it")
       ->option_text("TID")
       ->check(at_least(0));
+  add_who_flags(*sub, request);
   add_records(*sub, StreamKind::waits, request, chosen);
   sub->footer(
       "Examples:\n"
