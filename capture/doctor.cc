@@ -9,6 +9,7 @@
 
 #include "capture/net_tap.h"
 #include "capture/privilege.h"
+#include "capture/proc_identity.h"
 #include "capture/sideband.h"
 #include "capture/sim_files.h"
 #include "capture/text_file.h"
@@ -18,6 +19,9 @@
 namespace hindcast::capture {
 
 namespace {
+
+// PROC_CGROUP_INIT_INO, PROC_PID_INIT_INO: part of the kernel's interface to user space
+constexpr uint64_t kFirstCgroupNamespace = 0xeffffffb, kFirstPidNamespace = 0xeffffffc;
 
 #ifndef CAP_CHECKPOINT_RESTORE
 #define CAP_CHECKPOINT_RESTORE 40
@@ -46,6 +50,7 @@ class Doctor {
     look_at_limits();
     look_at_capabilities();
     look_at_tracing_files();
+    look_at_identities();
     look_at_waits();
     look_at_net();
     const bool simulator = look_at_simulator();
@@ -183,6 +188,41 @@ class Doctor {
     const bool there = ::access(btf.c_str(), R_OK) == 0;
     add("BTF", there ? AbilityState::ok : AbilityState::degraded, there ? btf : btf + " is missing", "readable",
         "BPF programs cannot read kernel structures: no waits and wake-ups", "a kernel with CONFIG_DEBUG_INFO_BTF");
+  }
+
+  /// Of ourselves: what it shows of us it shows of others, but for what CAP_SYS_PTRACE is for.
+  void look_at_identities() {
+    const std::string name = "cgroups and namespaces of threads";
+    const std::string needed = "a readable /proc, and the host's cgroup namespace and pid namespace";
+    const Pid self(::getpid());
+    const auto folder = ThreadFolder::open(config_.roots.proc, self, Tid(self.value()));
+    const auto text = folder ? folder->cgroup_text() : Result<std::string>(folder.error());
+    if (!text) {
+      add(name, AbilityState::degraded, text.error().what, needed,
+          "which container, pod or service a thread belongs to is not known", "mount -t proc proc /proc");
+      return;
+    }
+    const bool version_2 = text->starts_with("0::") || text->find("\n0::") != std::string::npos;
+    const auto lines = std::count(text->begin(), text->end(), '\n');
+    std::string found = version_2 ? "version 2" : "no cgroups of version 2";
+    if (const auto others = lines - (version_2 ? 1 : 0); others > 0)
+      found += (version_2 ? " and " : ", ") + std::to_string(others) + " hierarchies of version 1";
+    bool refused = false;  // never: they are our own
+    const identity::Namespaces ours = folder->namespaces(refused);
+    const auto elsewhere = [&](identity::NamespaceKind kind, uint64_t first) {
+      return ours[kind].known() && ours[kind].inode != first;
+    };
+    std::string within, consequence;
+    if (elsewhere(identity::kCgroup, kFirstCgroupNamespace)) {
+      within += ", in a cgroup namespace";
+      consequence = "paths of cgroups begin at hindcastd's own (\"/../x\" for what is beside it)";
+    }
+    if (elsewhere(identity::kPid, kFirstPidNamespace)) {
+      within += ", in a pid namespace";
+      consequence += std::string(consequence.empty() ? "" : "; ") + "threads outside of it are not seen";
+    }
+    add(name, consequence.empty() ? AbilityState::ok : AbilityState::degraded, found + within, needed, consequence,
+        "run hindcastd in the host's namespaces (a container: --pid=host --cgroupns=host)");
   }
 
   void look_at_waits() {
