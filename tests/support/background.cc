@@ -13,23 +13,22 @@ namespace {
 
 int shell_status(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
 
-pid_t start(const std::vector<std::string>& argv, const std::string& stderr_file) {
+pid_t start(const std::vector<std::string>& argv, const std::string& stderr_file, const Place& place) {
   std::vector<char*> args;
   for (const auto& a : argv) args.push_back(const_cast<char*>(a.c_str()));
   args.push_back(nullptr);
-  const pid_t pid = ::fork();
-  if (pid != 0) return pid;
-  const int null = ::open("/dev/null", O_RDWR);
-  for (int fd : {0, 1, 2}) ::dup2(null, fd);
-  if (!stderr_file.empty()) ::dup2(::open(stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), 2);
-  ::execvp(args[0], args.data());
-  ::_exit(127);
+  return fork_in(place, [&] {
+    const int null = ::open("/dev/null", O_RDWR);
+    for (int fd : {0, 1, 2}) ::dup2(null, fd);
+    if (!stderr_file.empty()) ::dup2(::open(stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), 2);
+    ::execvp(args[0], args.data());
+  });
 }
 
 }  // namespace
 
-Background::Background(const std::vector<std::string>& argv, const std::string& stderr_file)
-    : pid_(start(argv, stderr_file)) {}
+Background::Background(const std::vector<std::string>& argv, const std::string& stderr_file, const Place& place)
+    : pid_(start(argv, stderr_file, place)) {}
 
 bool Background::running() {
   int status = 0;

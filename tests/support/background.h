@@ -4,13 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/place.h"
+
 namespace hindcast::test {
 
 /// Started with /dev/null as its three files; killed by its own process id and reaped when this is destroyed.
 class Background {
  public:
   /// stderr_file: what it says there is appended to this file instead.
-  explicit Background(const std::vector<std::string>& argv, const std::string& stderr_file = {});
+  explicit Background(const std::vector<std::string>& argv, const std::string& stderr_file = {},
+                      const Place& place = {});
   ~Background();
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;

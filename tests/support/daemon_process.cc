@@ -32,14 +32,14 @@ std::vector<int> children_of(int pid) {
 }  // namespace
 
 DaemonProcess::DaemonProcess(std::string program, const FakeDaemon::Config& host,
-                             const std::vector<std::string>& command, const std::string& trace)
+                             const std::vector<std::string>& command, const std::string& trace, const Place& place)
     : process_(
           [&] {
             std::vector<std::string> argv{std::move(program), "--config", folder_ / "hindcastd.toml", "--"};
             argv.insert(argv.end(), command.begin(), command.end());
             return argv;
           }(),
-          folder_ / "hindcastd.log") {
+          folder_ / "hindcastd.log", place) {
   if (!transport::write_key_files(folder_ / "host", host.keys).ok()) std::abort();
   std::ofstream(folder_ / "server.public") << "public " << host.server_key << "\n";
   fs::create_directories(truth());

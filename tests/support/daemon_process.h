@@ -15,7 +15,7 @@ class DaemonProcess {
  public:
   /// host: name, address and keys, as ServerProcess::host() gives them. More lines for the [trace] table may follow.
   DaemonProcess(std::string program, const FakeDaemon::Config& host, const std::vector<std::string>& command,
-                const std::string& trace = {});
+                const std::string& trace = {}, const Place& place = {});
   ~DaemonProcess() { kill(); }
 
   bool start() { return !process_.start("armed: ").empty(); }

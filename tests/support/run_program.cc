@@ -41,12 +41,10 @@ std::vector<nlohmann::json> Ran::objects() const {
   return all;
 }
 
-Ran run_program(const std::vector<std::string>& argv, const std::vector<std::string>& env) {
+Ran run_program(const std::vector<std::string>& argv, const std::vector<std::string>& env, const Place& place) {
   int out[2], err[2];
   if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) give_up("no pipe");
-  const pid_t child = ::fork();
-  if (child < 0) give_up("no fork");
-  if (child == 0) {
+  const pid_t child = fork_in(place, [&] {
     const int null = ::open("/dev/null", O_RDONLY);
     ::dup2(null, 0);
     ::dup2(out[1], 1);
@@ -59,8 +57,8 @@ Ran run_program(const std::vector<std::string>& argv, const std::vector<std::str
     for (const std::string& a : argv) args.push_back(const_cast<char*>(a.c_str()));
     args.push_back(nullptr);
     ::execv(args[0], args.data());
-    ::_exit(127);
-  }
+  });
+  if (child < 0) give_up("no fork");
   ::close(out[1]);
   ::close(err[1]);
   Ran ran;

@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/place.h"
+
 namespace hindcast::test {
 
 struct Ran {
@@ -17,7 +19,8 @@ struct Ran {
 };
 
 /// argv[0] is a path; stdin is /dev/null; NO environment is changed but by `env` ("NAME=value").
-Ran run_program(const std::vector<std::string>& argv, const std::vector<std::string>& env = {});
+Ran run_program(const std::vector<std::string>& argv, const std::vector<std::string>& env = {},
+                const Place& place = {});
 
 /// A folder that is removed with all it holds.
 class TempFolder {

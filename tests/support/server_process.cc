@@ -9,9 +9,10 @@
 
 namespace hindcast::test {
 
-ServerProcess::ServerProcess(std::string program, const std::vector<std::string>& hosts, std::string store)
-    : process_({std::move(program), "--config", folder_ / "server.toml"}, folder_ / "server.log"),
-      endpoint_("tcp://127.0.0.1:" + std::to_string(free_port())) {
+ServerProcess::ServerProcess(std::string program, const std::vector<std::string>& hosts, std::string store,
+                             const Place& place, const std::string& address)
+    : process_({std::move(program), "--config", folder_ / "server.toml"}, folder_ / "server.log", place),
+      endpoint_("tcp://" + address + ":" + std::to_string(free_port())) {
   if (!transport::write_key_files(folder_ / "server", keys_).ok()) std::abort();
   write_allow_list(hosts);
   std::ofstream(folder_ / "server.toml") << "[listen]\nendpoint = \"" << endpoint_

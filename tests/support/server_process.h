@@ -18,7 +18,9 @@ namespace hindcast::test {
 class ServerProcess {
  public:
   /// program: the executable. More lines for the configuration's [store] table may follow.
-  explicit ServerProcess(std::string program, const std::vector<std::string>& hosts = {"h"}, std::string store = {});
+  ///   address  that hosts reach it at; HTTP is on the loopback of its place
+  explicit ServerProcess(std::string program, const std::vector<std::string>& hosts = {"h"}, std::string store = {},
+                         const Place& place = {}, const std::string& address = "127.0.0.1");
 
   /// True once it says that it listens. False: it ended instead, or said nothing for 30 s.
   bool start();

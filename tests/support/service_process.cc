@@ -8,7 +8,7 @@ namespace hindcast::test {
 
 std::string ServiceProcess::start(const std::string& words) {
   const size_t said = log().size();
-  process_.emplace(argv_, log_file_);
+  process_.emplace(argv_, log_file_, place_);
   std::string line;
   wait_for(
       [&] {

@@ -13,8 +13,8 @@ namespace hindcast::test {
 class ServiceProcess {
  public:
   /// stdin and stdout are /dev/null; stderr is appended to log_file.
-  ServiceProcess(std::vector<std::string> argv, std::string log_file)
-      : argv_(std::move(argv)), log_file_(std::move(log_file)) {}
+  ServiceProcess(std::vector<std::string> argv, std::string log_file, Place place = {})
+      : argv_(std::move(argv)), log_file_(std::move(log_file)), place_(std::move(place)) {}
   ~ServiceProcess() { kill(); }
   ServiceProcess(const ServiceProcess&) = delete;
   ServiceProcess& operator=(const ServiceProcess&) = delete;
@@ -31,6 +31,7 @@ class ServiceProcess {
  private:
   const std::vector<std::string> argv_;
   const std::string log_file_;
+  const Place place_;
   std::optional<Background> process_;
 };
 
