@@ -96,11 +96,12 @@ TEST(ImageBytes, ACheckThatCannotTellSeesAll) {
   for (const auto& [verdict, there] :
        {std::pair<std::optional<bool>, bool>{true, true}, {false, false}, {std::nullopt, true}}) {
     std::vector<size_t> asked;
-    const ImageBytes image(std::make_shared<LosingStream>(some()), [&](ByteSpan first) -> std::optional<bool> {
-      asked.push_back(first.size());
-      EXPECT_TRUE(std::equal(first.begin(), first.end(), some().begin()));
-      return first.size() == kSize ? verdict : std::nullopt;
-    });
+    const ImageBytes image(std::make_shared<LosingStream>(some()),
+                           [&, says = verdict](ByteSpan first) -> std::optional<bool> {
+                             asked.push_back(first.size());
+                             EXPECT_TRUE(std::equal(first.begin(), first.end(), some().begin()));
+                             return first.size() == kSize ? says : std::nullopt;
+                           });
     EXPECT_EQ(read(image, 5, 6).size(), there ? 1u : 0u);
     ASSERT_EQ(asked.size(), 2u);
     EXPECT_EQ(asked[1], kSize);

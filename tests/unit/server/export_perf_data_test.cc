@@ -171,7 +171,8 @@ TEST(MemoryElf, IsAnElfFileWithItsCodeItsNameAndItsBuildId) {
   EXPECT_EQ(layout->parts[0].offset, views::kMemoryElfCode);
   EXPECT_EQ(layout->parts[0].length, code.size());
   EXPECT_EQ(Bytes(file.begin() + views::kMemoryElfCode, file.begin() + views::kMemoryElfCode + 3), code);
-  EXPECT_NE(std::search(file.begin(), file.end(), "jitted", "jitted" + 7), file.end());
+  const std::string name("jitted", 7);  // with its zero byte
+  EXPECT_NE(std::search(file.begin(), file.end(), name.begin(), name.end()), file.end());
 }
 
 }  // namespace
