@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;  // for writing: keys as we put them
 using Tree = nlohmann::json;          // for reading: look-up does not grow with the number of keys
 
 constexpr std::array<std::string_view, 6> kStreamKinds{"", "pt", "sideband", "clocks", "waits", "net"};
-constexpr std::array<std::string_view, 3> kImageKinds{"", "elf", "memory"};
+constexpr std::array<std::string_view, 4> kImageKinds{"", "elf", "memory", "kallsyms"};
 
 template <size_t N>
 uint8_t index_of(const std::array<std::string_view, N>& names, std::string_view name) {

@@ -58,7 +58,7 @@ void check_images(const SnapshotInfo& info, Findings& f) {
     const std::string name = "image " + std::to_string(image.id);
     if (image.id == 0) f.add("an image has id 0");
     if (!bytes_by_id.emplace(image.id, image.bytes).second) f.add(name + " is there twice");
-    if (image.kind != ImageKind::elf && image.kind != ImageKind::memory)
+    if (image.kind < ImageKind::elf || image.kind > ImageKind::kallsyms)
       f.add(name + " has the unknown kind " + std::to_string(static_cast<int>(image.kind)));
     f.text(name + "'s build-id", image.build_id);
     f.text(name + "'s path", image.path);

@@ -24,7 +24,7 @@
 // these are required: manifest_version; id and kind of streams and images; image of placements. Texts that
 // are not UTF-8 are {"hex": "..."}. Addresses are "0x..." text. Absent "to" of a placement: for ever. kind is
 // "pt", "sideband", "clocks", "waits", "net" for streams (a reader leaves a stream of any other kind out and
-// says so), "elf" or "memory" for images. A preliminary manifest is the same, written before the data; bytes
+// says so), "elf", "memory" or "kallsyms" for images. A preliminary manifest is the same, written before the data; bytes
 // of streams and images are what was expected then, or 0. It is only used when the manifest is missing or
 // damaged.
 //

@@ -38,9 +38,10 @@ struct StreamInfo {
   uint64_t lost_bytes = 0;     // bytes known to be lost before reaching the ring's reader
 };
 
-enum class ImageKind : uint8_t { elf = 1, memory = 2 };
+enum class ImageKind : uint8_t { elf = 1, memory = 2, kallsyms = 3 };
 
-/// Code bytes, stored once per content. elf: a whole ELF file. memory: raw bytes as they stood in a process.
+/// Code bytes, stored once per content. elf: a whole ELF file. memory: raw bytes as they stood in a process or in the kernel.
+/// kallsyms: no code, but the names of the kernel's (kallsyms.h).
 struct ImageInfo {
   uint32_t id = 0;  // unique in its snapshot, > 0
   ImageKind kind = ImageKind::elf;

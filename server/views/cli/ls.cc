@@ -22,6 +22,18 @@ std::string source_words(const std::string& source) {
   return source;
 }
 
+std::string kind_text(ImageKind kind) {
+  switch (kind) {
+    case ImageKind::elf:
+      return "elf";
+    case ImageKind::memory:
+      return "memory";
+    case ImageKind::kallsyms:
+      return "kallsyms";
+  }
+  return "?";
+}
+
 std::string kind_text(StreamKind kind) {
   switch (kind) {
     case StreamKind::pt:
@@ -218,7 +230,7 @@ void snapshot_text(Output& out, const Overview& o, const Request& request, Query
     heading(out, "IMAGES", info.images.size());
     Table images({">id", "kind", ">bytes", "build-id", "path"});
     for (const ImageInfo& i : info.images)
-      images.row({std::to_string(i.id), i.kind == ImageKind::elf ? "elf" : "memory", size_text(i.bytes),
+      images.row({std::to_string(i.id), kind_text(i.kind), size_text(i.bytes),
                   i.build_id.empty() ? "-"
                   : verbose          ? i.build_id
                                      : i.build_id.substr(0, 12),
@@ -350,7 +362,7 @@ void snapshot_json(Output& out, const Overview& o, const Request& request, Query
     json_line(out, {{"type", "image"},
                     {"snapshot", o.snapshot},
                     {"id", m.id},
-                    {"kind", m.kind == ImageKind::elf ? "elf" : "memory"},
+                    {"kind", kind_text(m.kind)},
                     {"bytes", m.bytes},
                     {"build_id", m.build_id},
                     {"path", m.path}});
