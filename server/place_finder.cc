@@ -52,6 +52,39 @@ decode::ElfSymbols* PlaceFinder::symbols_of(uint32_t image) {
   return it->second.get();
 }
 
+const decode::Kallsyms& PlaceFinder::kernel_names() {
+  if (kernel_names_) return *kernel_names_;
+  kernel_names_.emplace();
+  for (const ImageInfo& i : trace_.info().images) {
+    if (i.kind != ImageKind::kallsyms) continue;
+    if (const auto bytes = source_.image(i.id); bytes.ok())
+      kernel_names_ =
+          decode::Kallsyms::parse({reinterpret_cast<const char*>(bytes->bytes.data()), bytes->bytes.size()});
+  }
+  return *kernel_names_;
+}
+
+/// where: null for an address of which no bytes were recorded. kallsyms is as it was at the freeze: a name is only taken where
+/// its module is the one whose code was there.
+void PlaceFinder::name_kernel_code(Place& place, const decode::CodeLocation* where) {
+  constexpr std::string_view kKernel = "[kernel.kallsyms]";
+  const auto symbol = kernel_names().find(place.ip);
+  if (where && !where->path.starts_with('[')) {  // made at run time: it has one name, and its image bears it
+    place.function = where->path;
+    place.function_offset = where->image_offset;
+    place.module = symbol && symbol->name == where->path && !symbol->module.empty()
+                       ? "[" + std::string(symbol->module) + "]"
+                       : "[bpf]";
+    return;
+  }
+  if (!symbol || (!where && !symbol->module.empty())) return;
+  const std::string module = symbol->module.empty() ? std::string(kKernel) : "[" + std::string(symbol->module) + "]";
+  if (where ? where->path != module : !kernel_names().in_kernel_text(place.ip)) return;
+  if (!where) place.module = module;
+  place.function = symbol->name;
+  place.function_offset = place.ip - symbol->begin;
+}
+
 std::shared_ptr<const Place> PlaceFinder::find(Pid pid, RecordTime time, Ip ip) {
   const auto where = trace_.locate(pid, time, ip);
   const Key key{where ? where->image : 0, where ? where->image_offset : 0, ip.value()};
@@ -61,15 +94,19 @@ std::shared_ptr<const Place> PlaceFinder::find(Pid pid, RecordTime time, Ip ip) 
 
   auto place = std::make_shared<Place>();
   place->ip = ip.value();
+  const bool in_kernel = ip.value() >> 63 != 0;
   if (!where) {
     place->module = "?";
     place->module_offset = ip.value();
+    if (in_kernel) name_kernel_code(*place, nullptr);
     return place;
   }
   place->module = where->path.empty() ? "?" : where->path;
   place->module_offset = where->image_offset;
   if (key.image == 0) return place;
-  if (decode::ElfSymbols* symbols = symbols_of(key.image)) {
+  if (in_kernel) {
+    name_kernel_code(*place, &*where);
+  } else if (decode::ElfSymbols* symbols = symbols_of(key.image)) {
     if (const auto address = symbols->address_of_offset(where->image_offset)) {
       place->module_offset = *address;
       if (auto function = symbols->function_at(*address)) {

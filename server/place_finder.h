@@ -3,11 +3,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "decode/host_trace.h"
+#include "decode/kallsyms.h"
 #include "decode/symbols.h"
 #include "server/query.h"
 
@@ -39,12 +41,15 @@ class PlaceFinder {
   };
 
   decode::ElfSymbols* symbols_of(uint32_t image);
+  const decode::Kallsyms& kernel_names();
+  void name_kernel_code(Place& place, const decode::CodeLocation* where);
   void add_debug_file(decode::ElfSymbols& symbols, const std::string& image_path);
 
   const decode::HostTrace& trace_;
   ByteSource& source_;
   const std::vector<std::string>& debug_dirs_;
   std::map<uint32_t, std::unique_ptr<decode::ElfSymbols>> symbols_;  // null: not an ELF file, or unreadable
+  std::optional<decode::Kallsyms> kernel_names_;                     // read when first needed
   std::unordered_map<Key, std::shared_ptr<const Place>, KeyHash> places_;
 };
 

@@ -20,10 +20,7 @@ struct CallFlags {
 /// Function name without its offset: a call enters at its first instruction.
 std::string name_of(const CallItem& c, Names names) {
   if (!c.function) return "(entered before the recording)";
-  return c.function->function.empty()
-             ? place_text(*c.function, names)
-             : function_text(c.function->function, names) +
-                   (c.function->function_offset ? "+" + hex_text(c.function->function_offset) : "");
+  return place_text(*c.function, names);
 }
 
 std::string marks(const CallItem& c) {

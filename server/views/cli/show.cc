@@ -161,7 +161,7 @@ class Printer {
     std::string before = prefix(f);
     const auto put = [&](const Place* p) {
       if (!p) return;
-      std::string text = p->function.empty() ? place_text(*p) : function_text(p->function, names_);
+      std::string text = p->function.empty() ? place_text(*p) : function_text(p->function, names_) + module_suffix(*p);
       if (p->function.empty()) text = printable(base_name(p->module));  // one line for a stretch without names
       const std::string lines = lines_text(*p, names_);
       if (!lines.empty()) text += "  " + lines;

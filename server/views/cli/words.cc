@@ -280,9 +280,15 @@ std::string function_text(const std::string& function, Names names) {
   return printable(s);
 }
 
+std::string module_suffix(const Place& place) {
+  const bool kernel = place.ip >> 63 != 0 && place.module.starts_with('[') && place.module != "[kernel.kallsyms]";
+  return kernel && !place.function.empty() ? " " + printable(place.module) : "";
+}
+
 std::string place_text(const Place& place, Names names) {
   if (!place.function.empty())
-    return function_text(place.function, names) + (place.function_offset ? "+" + hex_text(place.function_offset) : "");
+    return function_text(place.function, names) + (place.function_offset ? "+" + hex_text(place.function_offset) : "") +
+           module_suffix(place);
   return printable(base_name(place.module)) + "+" + hex_text(place.module_offset);
 }
 

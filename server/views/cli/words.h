@@ -55,7 +55,9 @@ enum class Names : uint8_t { folded, whole };
 
 /// A demangled name; folded: in one of more than 60 columns template arguments and parameters become "<…>" and "(…)".
 std::string function_text(const std::string& function, Names names = Names::folded);
-/// "main+0x16", "libc.so.6+0x2a1b0", "?+0x7f..": never empty.
+/// " [nf_tables]" behind the name of a kernel module's function; else empty.
+std::string module_suffix(const Place& place);
+/// "main+0x16", "nft_do_chain+0x40 [nf_tables]", "libc.so.6+0x2a1b0", "?+0x7f..": never empty.
 std::string place_text(const Place& place, Names names = Names::folded);
 /// "main.c:12" of the innermost line, its folder left out; "" without.
 std::string line_text(const SourceLocation& line);

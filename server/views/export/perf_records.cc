@@ -24,6 +24,9 @@ struct Mapping {
   std::string_view path;
 };
 
+/// perf takes the kernel's code from a kcore of its own; mapped into a process it would be user code.
+bool in_kernel(const PlacementInfo& p) { return p.pid == kNoPid && p.address >> 63 != 0; }
+
 bool read_mapping(const perf::Record& record, Mapping& m) {
   ByteReader r(record.body);
   m.pid = Pid(r.read<int32_t>());
@@ -62,7 +65,8 @@ class Collector {
   Collector(Query& query, const Overview& overview, CodeFiles& code)
       : query_(query), overview_(overview), info_(overview.info), code_(code) {
     for (const PlacementInfo& p : info_.placements)
-      if (p.length > 0 && p.address + p.length > p.address && code_.find(p.image)) placements_.push_back(&p);
+      if (p.length > 0 && p.address + p.length > p.address && code_.find(p.image) && !in_kernel(p))
+        placements_.push_back(&p);
     std::stable_sort(placements_.begin(), placements_.end(),
                      [](const PlacementInfo* a, const PlacementInfo* b) { return a->from < b->from; });
   }
