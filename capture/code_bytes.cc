@@ -226,6 +226,19 @@ void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
   }
 }
 
+void CodeBytes::Collected::append(Collected&& more) {
+  const auto behind = static_cast<uint32_t>(images.size());
+  for (CapturedImage& image : more.images) {
+    image.info.id += behind;
+    images.push_back(std::move(image));
+  }
+  for (PlacementInfo& p : more.placements) {
+    p.image += behind;
+    placements.push_back(p);
+  }
+  notes.insert(notes.end(), more.notes.begin(), more.notes.end());
+}
+
 CodeBytes::Collected CodeBytes::collect() {
   Collected out;
   std::map<std::string, int> images_by_path;

@@ -47,6 +47,8 @@ class CodeBytes {
     std::vector<CapturedImage> images;
     std::vector<PlacementInfo> placements;
     std::vector<std::string> notes;
+    /// Takes over what another one holds, with new numbers.
+    void append(Collected&& more);
   };
   /// Everything so far, numbered from 1, with descriptors of its own. A copy: the window goes on.
   Collected collect();

@@ -81,10 +81,6 @@ Result<void> PerfSource::prepare(const PtSourceConfig& config) {
   attr_.inherit = of_command();
   attr_.watermark = 1;
   attr_.wakeup_watermark = kRecordRing / 2;
-  if (config_.kernel)
-    notes_.push_back(
-        "the kernel was traced, too; its code is not in the recording, so that what it ran shows as gaps of cause "
-        "image_missing");
   return of_command() ? Result<void>() : open_all();
 }
 

@@ -40,6 +40,7 @@ class PerfSource : public PtSource {
   Result<std::optional<std::vector<Cut>>> take_snapshot() override { return std::exchange(snapshot_, std::nullopt); }
   /// One PT cut per CPU, and one sideband cut per CPU with the AUX, ITRACE_START and LOST records of its PT event.
   Result<std::vector<Cut>> freeze() override;
+  bool traces_kernel() const override { return config_.kernel; }
   void describe(SnapshotInfo& info) const override;
   std::vector<MemoryCopy> take_memory_copies() override { return {}; }
 

@@ -78,6 +78,9 @@ class PtSource {
   /// Stops tracing and takes a Cut of each ring. info.id is left 0 for the caller to number.
   virtual Result<std::vector<Cut>> freeze() = 0;
 
+  /// What the kernel runs is in its trace. Known once prepare() is done.
+  virtual bool traces_kernel() const { return false; }
+
   /// Fills what only the source knows: cpu, clock, record_clock, notes.
   virtual void describe(SnapshotInfo& info) const = 0;
 

@@ -131,6 +131,7 @@ Result<void> Window::start() {
   const RecordTime start = sideband_->now().value_or(RecordTime(0));
   store_.emplace(config_.sideband, start);
   HC_TRY_VOID(sideband_->enable());
+  if (source_.traces_kernel()) kernel_code_.emplace(config_.kernel_code).begin();
   ProcSynthOptions synth;
   synth.with_maps = !simulated_;
   HC_TRY_VOID(synthesise_processes(synth, store_->checkpoint(), notes_));
@@ -210,8 +211,8 @@ bool Window::in_scope(const perf::Record& record) const {
     }
     case perf::kKsymbol:
     case perf::kBpfEvent:
-    case perf::kTextPoke:
-      return false;  // the simulated CPU has no kernel
+    case perf::kTextPoke:  // of no interest to a CPU without a kernel
+      return source_.traces_kernel();
     default:
       return true;
   }
@@ -222,6 +223,7 @@ void Window::store(Delivered& d) {
   perf::RecordReader(d.bytes).next(record);
   tree_.see(record);
   identities_.see(record, RecordTime(d.key.time));
+  if (kernel_code_) kernel_code_->on_record(record, RecordTime(d.key.time));
   if (!in_scope(record)) return;
   if (source_.on_record(d.cpu, record, d.bytes) == RecordFate::drop) return;
   if (d.ring == RingKind::page_faults) {
@@ -242,6 +244,7 @@ void Window::store(Delivered& d) {
 void Window::drain() {
   std::vector<MapRecord> strangers;  // unless the fork that makes them ours is in a ring that is read later
   sideband_->drain([&](CpuId, const perf::Record& record) {
+    if (kernel_code_) kernel_code_->on_fresh_record(record);
     if (record.type == perf::kFork) tree_.expect(record);
     if (record.type == perf::kFork || record.type == perf::kComm)
       identities_.expect(record, tree_.contains(Pid(ByteReader(record.body).read<int32_t>())));
@@ -312,6 +315,7 @@ Result<void> Window::step(std::span<const int> also) {
     if (fds[i].revents & POLLHUP && fds[i].fd != end_fd) hung_up_.insert(fds[i].fd);
   watch_cgroup();
   watch_cpus();
+  if (kernel_code_) kernel_code_->look(now());
   deliver_settled();
   identities_.poll(Clock::now(), [this](Pid pid) { return tree_.contains(pid); });
   const auto before = Clock::now();
@@ -333,7 +337,7 @@ Result<void> Window::start_snapshot() {
   pending_.reset();
   HC_TRY_VOID(source_.start_snapshot());
   // Read after the source has stopped, or knows when to: all that was traced until then will be described.
-  pending_ = Pending{now(), Tsc(__rdtsc()), {}};
+  pending_ = Pending{now(), Tsc(__rdtsc()), {}, {}};
   return {};
 }
 
@@ -342,7 +346,12 @@ Result<std::optional<Frozen>> Window::take_snapshot() {
   if (!pending_->cuts) {
     HC_TRY(pending_->cuts, source_.take_snapshot());
   }
+  if (pending_->cuts && kernel_code_ && !pending_->copied) {
+    kernel_code_->copy(now());
+    pending_->copied = Clock::now();
+  }
   if (!pending_->cuts || complete_until_ < pending_->at) return std::optional<Frozen>();
+  if (pending_->copied && complete_since_ <= *pending_->copied) return std::optional<Frozen>();
   copy_memory();
   look_at_threads();
   Frozen frozen = collect(std::move(*pending_->cuts), pending_->tsc);
@@ -373,6 +382,7 @@ Result<Frozen> Window::finish() {
   const Tsc end(__rdtsc());
   copy_memory();
   look_at_threads();
+  if (kernel_code_) kernel_code_->copy(now());
   if (!simulated_) HC_TRY_VOID(finish_sideband());
   return collect(std::move(cuts), end);
 }
@@ -404,6 +414,7 @@ Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
   if (net_) cuts.push_back(net_->stream());
   frozen.cuts = std::move(cuts);
   frozen.code = code_.collect();
+  if (kernel_code_) frozen.code.append(kernel_code_->collect(store_->lost_records() != 0));
   frozen.info.notes.insert(frozen.info.notes.end(), frozen.code.notes.begin(), frozen.code.notes.end());
   return frozen;
 }

@@ -16,6 +16,7 @@
 #include "capture/clock_log.h"
 #include "capture/code_bytes.h"
 #include "capture/identity_log.h"
+#include "capture/kernel_code.h"
 #include "capture/net_window.h"
 #include "capture/perf_event.h"
 #include "capture/process_tree.h"
@@ -48,6 +49,7 @@ struct WindowConfig {
   Want net = Want::no;                        // packets on network interfaces; yes: or fail
   NetWindowConfig packets;
   std::string sys = "/sys";  // where the online CPUs are read
+  KernelCodeConfig kernel_code;
 };
 
 /// What a freeze took, in memory. Streams, images and placements are put into `info` when it is written.
@@ -137,6 +139,7 @@ class Window {
   Clock::time_point next_cgroup_look_;
   ProcessTree tree_;
   CodeBytes code_;
+  std::optional<KernelCode> kernel_code_;  // where the source traces the kernel
   std::vector<std::string> notes_;
   Tsc began_{0};
 
@@ -153,6 +156,8 @@ class Window {
     RecordTime at;  // sideband must be complete up to here
     Tsc tsc;
     std::optional<std::vector<Cut>> cuts;
+    // When the kernel's code had been copied: records of before then say since when it was what it is.
+    std::optional<Clock::time_point> copied;
   };
   std::optional<Pending> pending_;
 };

@@ -8,6 +8,7 @@ LivePtSource::LivePtSource(const sim::SimConfig& sim, PtKernel& kernel, const Pt
 Result<void> LivePtSource::prepare(const capture::PtSourceConfig& config) {
   capture::PtSourceConfig endless = config;
   endless.ring_bytes = uint64_t{256} << 20;  // whole, so that what is new can be told
+  endless.kernel = false;                    // the double is asked for it, and the simulator has none
   HC_TRY_VOID(sim_->prepare(endless));
   return perf_.prepare(config);
 }

@@ -30,6 +30,7 @@ class LivePtSource : public capture::PtSource {
   Result<void> start_snapshot() override { return sim_->start_snapshot(); }
   Result<std::optional<std::vector<Cut>>> take_snapshot() override;
   Result<std::vector<Cut>> freeze() override;
+  bool traces_kernel() const override { return perf_.traces_kernel(); }
   void describe(SnapshotInfo& info) const override;
   std::vector<MemoryCopy> take_memory_copies() override { return sim_->take_memory_copies(); }
 

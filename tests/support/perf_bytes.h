@@ -55,6 +55,13 @@ class PerfBytes {
   PerfBytes& aux(uint64_t offset, uint64_t size, uint64_t flags) {
     return record(perf::kAux, 0, Body().u64(offset).u64(size).u64(flags));
   }
+  PerfBytes& ksymbol(uint64_t address, uint32_t length, std::string_view name, bool unregister = false,
+                     uint16_t type = 1) {  // 1: BPF; 2: out of line
+    return record(perf::kKsymbol, 0, Body().u64(address).u32(length).u16(type).u16(unregister).text(name));
+  }
+  PerfBytes& bpf_event(uint32_t id, bool load) {
+    return record(perf::kBpfEvent, 0, Body().u16(load ? 1 : 2).u16(0).u32(id).u64(0x1122334455667788));
+  }
   PerfBytes& raw(std::vector<uint8_t> bytes) {
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
     return *this;
@@ -62,6 +69,8 @@ class PerfBytes {
 
   struct Body {
     std::vector<uint8_t> bytes;
+    Body& u16(uint16_t v) { return put(&v, 2); }
+    Body& u32(uint32_t v) { return put(&v, 4); }
     Body& i32(int32_t v) { return put(&v, 4); }
     Body& u64(uint64_t v) { return put(&v, 8); }
     Body& text(std::string_view s) {  // with a NUL, padded to 8 bytes
