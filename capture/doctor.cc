@@ -7,6 +7,8 @@
 #include <sys/statfs.h>
 #include <nlohmann/json.hpp>
 
+#include "capture/kcore.h"
+#include "capture/kernel_symbols.h"
 #include "capture/net_tap.h"
 #include "capture/privilege.h"
 #include "capture/proc_identity.h"
@@ -47,6 +49,7 @@ class Doctor {
   Diagnosis run() {
     const bool sideband = look_at_sideband();
     const bool pt = look_at_pt();
+    if (pt) look_at_kernel_code();
     look_at_limits();
     look_at_capabilities();
     look_at_tracing_files();
@@ -124,6 +127,44 @@ class Doctor {
                      : "unknown"),
         "both", "times between TSC packets are wider", "");
     return true;
+  }
+
+  /// What a trace of the kernel needs besides PT: without it the trace is the same, and its reader knows less.
+  void look_at_kernel_code() {
+    const auto row = [this](const std::string& name, const std::string& found, const std::string& consequence,
+                            const Error* error) {
+      if (!error)
+        add(name, AbilityState::ok, found);
+      else
+        add(name, AbilityState::degraded, error->what + (error->found.empty() ? "" : ": " + error->found), "readable",
+            consequence, error->fix);
+    };
+    const std::string gaps = "with --kernel, what they ran shows as gaps of cause image_missing";
+    const auto core = Kcore::open(config_.roots.proc, config_.roots.sys);
+    row("kernel code (/proc/kcore)", core ? std::to_string(core->segments().size()) + " segments" : "",
+        "with --kernel, what the kernel and its modules ran shows as gaps of cause image_missing",
+        core ? nullptr : &core.error());
+    const auto symbols = KernelSymbols::read(config_.roots.proc);
+    row("kernel names and addresses (/proc/kallsyms)",
+        symbols ? human_bytes(symbols->lines().size()) + " of functions" : "",
+        "with --kernel, the kernel's functions have no names, and its code is not found",
+        symbols ? nullptr : &symbols.error());
+    const auto modules = read_modules(config_.roots.proc);
+    const bool none = !modules && modules.error().code == Errc::unavailable && symbols && !symbols->has_modules();
+    row("kernel modules (/proc/modules)",
+        none      ? "none"
+        : modules ? std::to_string(modules->size()) + " loaded"
+                  : "",
+        gaps, none || modules ? nullptr : &modules.error());
+    JitedPrograms& programs = config_.programs ? *config_.programs : kernel_programs();
+    const auto ids = programs.ids();
+    std::optional<Error> refused;
+    if (!ids)
+      refused = ids.error();
+    else if (!ids->empty())
+      if (const auto program = programs.read(ids->front()); !program) refused = program.error();
+    row("code of BPF programs (bpf(2))", ids ? std::to_string(ids->size()) + " programs" : "", gaps,
+        refused ? &*refused : nullptr);
   }
 
   void look_at_limits() {

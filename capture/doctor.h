@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/jited_programs.h"
 #include "capture/perf_event.h"
 #include "capture/pt_caps.h"
 
@@ -24,9 +25,10 @@ struct Ability {
 /// What the doctor looks at. Everything can be replaced by tests.
 struct DoctorConfig {
   MachineRoots roots;
-  PerfCalls* calls = nullptr;  // of the kernel when null
-  std::string qemu;            // path of qemu-x86_64; empty: not found
-  std::string plugin;          // path of the simulator's plugin; empty: not found
+  PerfCalls* calls = nullptr;         // of the kernel when null
+  JitedPrograms* programs = nullptr;  // of the kernel when null
+  std::string qemu;                   // path of qemu-x86_64; empty: not found
+  std::string plugin;                 // path of the simulator's plugin; empty: not found
   std::function<std::string(const std::string& program)> version_of;  // first line of PROGRAM --version, or empty
 };
 /// The real machine.

@@ -6,6 +6,7 @@
 
 #include "capture/doctor.h"
 #include "capture/record_builder.h"
+#include "tests/support/kernel_files.h"
 #include "tests/support/pt_machine.h"
 #include "tests/unit/capture/fake_perf.h"
 
@@ -311,6 +312,29 @@ TEST_F(PtMachine, TheDoctorFindsPt) {
   ASSERT_NE(find(d, "Intel PT"), nullptr);
   EXPECT_EQ(find(d, "Intel PT")->state, AbilityState::ok);
   EXPECT_THAT(find(d, "Intel PT")->found, HasSubstr("psb_periods=0x3f"));
+}
+
+TEST_F(PtMachine, TheDoctorTriesWhatATraceOfTheKernelNeeds) {
+  FakePerf fake;
+  DoctorConfig c;
+  c.roots = roots_;
+  c.calls = &fake;
+  Diagnosis d = diagnose(c);
+  ASSERT_NE(find(d, "kernel code"), nullptr);
+  EXPECT_EQ(find(d, "kernel code")->state, AbilityState::degraded);
+  EXPECT_THAT(find(d, "kernel code")->fix, HasSubstr("CONFIG_PROC_KCORE"));
+  EXPECT_THAT(find(d, "kernel code")->consequence, HasSubstr("image_missing"));
+  EXPECT_EQ(find(d, "kernel names")->state, AbilityState::degraded);
+  EXPECT_EQ(find(d, "kernel modules")->state, AbilityState::degraded);
+  ASSERT_NE(find(d, "code of BPF programs"), nullptr);
+  test::KernelFiles(roots_.proc, roots_.sys).small_kernel().write();
+  d = diagnose(c);
+  EXPECT_EQ(find(d, "kernel code")->state, AbilityState::ok);
+  EXPECT_EQ(find(d, "kernel names")->state, AbilityState::ok);
+  EXPECT_EQ(find(d, "kernel modules")->found, "1 loaded");
+  std::filesystem::remove_all(roots_.sys + "/bus");
+  d = diagnose(c);
+  EXPECT_EQ(find(d, "kernel code"), nullptr) << "nothing can trace the kernel";
 }
 
 TEST_F(PtMachine, TheDoctorReadsCapabilitiesAndLimits) {
