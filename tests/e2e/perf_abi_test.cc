@@ -8,6 +8,7 @@
 #include "capture/snapshot_output.h"
 #include "capture/text_file.h"
 #include "tests/e2e/truth_verdict.h"
+#include "tests/support/kernel_files.h"
 #include "tests/support/live_pt_source.h"
 #include "tests/support/start_window.h"
 #include "transport/bundle_reader.h"
@@ -49,6 +50,9 @@ class PerfAbi : public ::testing::Test {
     config.ring_bytes = ring;
     config.pt = *parse_pt_options("tsc,mtc,psb_period=0,mtc_period=" + std::to_string(mtc_period));
     config.sys = sys;
+    config.kernel = kernel_traced_;
+    config.kernel_code.proc = files_->roots().proc;
+    config.kernel_code.sys = files_->roots().sys;
     window_.emplace(*source_, *kernel_, config, [this](const std::string& text) { said_.push_back(text); });
     start_window(*window_);
   }
@@ -106,6 +110,7 @@ class PerfAbi : public ::testing::Test {
   std::optional<PtKernel> kernel_;
   std::optional<LivePtSource> source_;
   std::optional<Window> window_;
+  bool kernel_traced_ = false;
   std::vector<std::string> said_;
   int written_ = 0;
 };
@@ -170,6 +175,50 @@ TEST_F(PerfAbi, WhatTheKernelFlagsIsAGapAndTheRestTheTruth) {
       << "the size is the ring's in overwrite mode";
   EXPECT_NE(ls.out.find("covers"), std::string::npos) << ls.out;
   EXPECT_NE(ls.out.find("CPU 0: "), std::string::npos) << ls.out;
+}
+
+TEST_F(PerfAbi, WithTheKernelTracedItsCodeIsInEverySnapshotByteForByte) {
+  KernelFiles made_up(files_->roots().proc, files_->roots().sys);
+  made_up.small_kernel().write();
+  kernel_traced_ = true;
+  start({test_program("cpu_bound"), "20"}, 16 << 20, 9);
+  go_on(std::chrono::milliseconds(200));
+  Frozen middle = snapshot();
+  Frozen last = finish();
+  EXPECT_FALSE(kernel_->opened().front().attr.exclude_kernel);
+  for (Frozen* f : {&middle, &last}) {
+    const std::string bundle = write(*f);
+    const auto reader = transport::BundleReader::open(bundle);
+    ASSERT_TRUE(reader.ok());
+    const SnapshotInfo& info = reader->snapshot(0);
+    const auto bytes_of = [&](const std::string& path) {
+      for (const ImageInfo& i : info.images)
+        if (i.path == path) return *reader->read_image(0, i.id);
+      return std::vector<uint8_t>();
+    };
+    const auto placed = [&](uint64_t address, uint64_t length) {
+      return std::count_if(info.placements.begin(), info.placements.end(), [&](const PlacementInfo& p) {
+        return p.pid == kNoPid && p.address == address && p.length == length && p.from == RecordTime(0);
+      });
+    };
+    EXPECT_EQ(bytes_of("[kernel.kallsyms]"), made_up.bytes_at(KernelFiles::kText, KernelFiles::kTextBytes));
+    EXPECT_EQ(bytes_of("[nf_tables]"), made_up.bytes_at(KernelFiles::kModule, KernelFiles::kModuleBytes));
+    EXPECT_EQ(placed(KernelFiles::kText, KernelFiles::kTextBytes), 1);
+    EXPECT_EQ(placed(KernelFiles::kModule, KernelFiles::kModuleBytes), 1);
+    const auto names = bytes_of("/proc/kallsyms");
+    EXPECT_NE(std::string(names.begin(), names.end()).find(" T schedule\n"), std::string::npos);
+    for (const std::string& note : info.notes) EXPECT_EQ(note.find("not in the recording"), std::string::npos) << note;
+    const Ran ls = run_program({bin("hindcast"), "ls", bundle});
+    EXPECT_NE(ls.out.find("[nf_tables]"), std::string::npos) << ls.out;
+    EXPECT_NE(ls.out.find("kallsyms"), std::string::npos) << ls.out;
+    const Verdict v = verify(bundle);
+    EXPECT_EQ(v.different, 0u) << v.text;
+    if (f == &last) {
+      EXPECT_GT(v.decoded, 0u) << v.text;  // in the middle a busy machine may not have come to the program yet
+    }
+    const Ran exported = run_program({bin("hindcast"), "export", bundle, "-o", bundle + ".perf"});
+    EXPECT_EQ(exported.code, 0) << exported.err;
+  }
 }
 
 TEST_F(PerfAbi, ACpuThatGoesAndComesBackIsInTheSnapshotWithAWord) {
