@@ -147,6 +147,7 @@ Result<void> BundleReader::Impl::compare_whole(const ParsedManifest& m, const Sn
     if ((it == chunks.images.end() ? 0 : it->second.raw_bytes) != i.bytes)
       return contradiction("image " + std::to_string(i.id) + " has another size than its manifest says");
   }
+  for (const uint32_t id : m.left_out_images) images += chunks.images.count(id);
   if (streams != chunks.streams.size() || images != chunks.images.size())
     return contradiction("bytes of a stream or image that its manifest does not list");
   return {};

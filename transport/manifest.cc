@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
+#include <unordered_set>
 
 #include "hindcast/bundle_format.h"
 #include "transport/json_depth.h"
@@ -19,7 +20,7 @@ using Json = nlohmann::ordered_json;  // for writing: keys as we put them
 using Tree = nlohmann::json;          // for reading: look-up does not grow with the number of keys
 
 constexpr std::array<std::string_view, 6> kStreamKinds{"", "pt", "sideband", "clocks", "waits", "net"};
-constexpr std::array<std::string_view, 4> kImageKinds{"", "elf", "memory", "kallsyms"};
+constexpr std::array<std::string_view, 6> kImageKinds{"", "elf", "memory", "jitdump", "perf_map", "kallsyms"};
 
 template <size_t N>
 uint8_t index_of(const std::array<std::string_view, N>& names, std::string_view name) {
@@ -71,11 +72,13 @@ Json stream_json(const StreamInfo& s) {
 }
 
 Json image_json(const ImageInfo& i) {
-  return {{"id", i.id},
-          {"kind", kImageKinds[static_cast<uint8_t>(i.kind)]},
-          {"build_id", text_json(i.build_id)},
-          {"path", text_json(i.path)},
-          {"bytes", i.bytes}};
+  Json j{{"id", i.id},
+         {"kind", kImageKinds[static_cast<uint8_t>(i.kind)]},
+         {"build_id", text_json(i.build_id)},
+         {"path", text_json(i.path)},
+         {"bytes", i.bytes}};
+  if (i.pid != kNoPid) j["pid"] = i.pid.value();
+  return j;
 }
 
 Json placement_json(const PlacementInfo& p) {
@@ -86,6 +89,14 @@ Json placement_json(const PlacementInfo& p) {
   j["image_offset"] = p.image_offset;
   if (p.from != RecordTime{}) j["from"] = p.from.value();
   if (p.to != RecordTime::max()) j["to"] = p.to.value();
+  if (p.by != kNoTid) j["by"] = p.by.value();
+  return j;
+}
+
+Json unknown_code_json(const UnknownCode& u) {
+  Json j{{"pid", u.pid.value()}, {"address", hex_address(u.address)}, {"length", u.length}};
+  if (u.from != RecordTime{}) j["from"] = u.from.value();
+  if (u.to != RecordTime::max()) j["to"] = u.to.value();
   return j;
 }
 
@@ -213,19 +224,25 @@ void read_streams(const Tree& j, ParsedManifest& out) {
   }
 }
 
-void read_images(const Tree& j, SnapshotInfo& out) {
+void read_images(const Tree& j, ParsedManifest& parsed) {
+  SnapshotInfo& out = parsed.info;
   for (const Tree& e : array_of(j, "images", bundle::kMaxImages, true)) {
     ImageInfo i;
     required(e, "id", "an image");
     read_number(e, "id", i.id);
     const uint8_t kind = index_of(kImageKinds, required_text(e, "kind", "an image"));
-    if (kind == 0) throw Bad("an image of an unknown kind");
+    if (kind == 0) {
+      parsed.left_out_images.push_back(i.id);
+      continue;
+    }
     i.kind = static_cast<ImageKind>(kind);
     read_text(e, "build_id", i.build_id);
     read_text(e, "path", i.path);
     read_number(e, "bytes", i.bytes);
+    read_number(e, "pid", i.pid);
     out.images.push_back(std::move(i));
   }
+  const std::unordered_set<uint32_t> left_out(parsed.left_out_images.begin(), parsed.left_out_images.end());
   for (const Tree& e : array_of(j, "placements", bundle::kMaxPlacements, true)) {
     PlacementInfo p;
     required(e, "image", "a placement");
@@ -236,7 +253,17 @@ void read_images(const Tree& j, SnapshotInfo& out) {
     read_number(e, "image_offset", p.image_offset);
     read_number(e, "from", p.from);
     read_number(e, "to", p.to);
-    out.placements.push_back(p);
+    read_number(e, "by", p.by);
+    if (!left_out.contains(p.image)) out.placements.push_back(p);
+  }
+  for (const Tree& e : array_of(j, "unknown_code", bundle::kMaxUnknownCode, true)) {
+    UnknownCode u;
+    read_number(e, "pid", u.pid);
+    read_address(e, "address", u.address);
+    read_number(e, "length", u.length);
+    read_number(e, "from", u.from);
+    read_number(e, "to", u.to);
+    out.unknown_code.push_back(u);
   }
 }
 
@@ -339,6 +366,7 @@ std::string manifest_text(const SnapshotInfo& info) {
   list("streams", info.streams, stream_json);
   list("images", info.images, image_json);
   list("placements", info.placements, placement_json);
+  if (!info.unknown_code.empty()) list("unknown_code", info.unknown_code, unknown_code_json);
   list("notes", info.notes, text_json, true);
   return out;
 }
@@ -378,15 +406,18 @@ Result<ParsedManifest> parse_manifest(std::string_view text) {
     for (const Tree& e : array_of(j, "root_pids", bundle::kMaxRootPids, false))
       info.root_pids.push_back(Pid(number_of<int32_t>(e, "root_pids")));
     read_streams(j, out);
-    read_images(j, info);
+    read_images(j, out);
     for (const Tree& e : array_of(j, "notes", bundle::kMaxNotes, false)) info.notes.push_back(text_of(e, "a note"));
     const auto broken = broken_rules(info);
     if (!broken.empty()) return bad_manifest(Errc::bad_input, "it contradicts itself", joined(broken));
-    for (const uint32_t id : out.left_out) {
-      if (info.notes.size() < bundle::kMaxNotes)
-        info.notes.push_back("stream " + std::to_string(id) +
-                             " is of a kind that this version does not know; it was left out");
-    }
+    const auto say_left_out = [&info](const std::vector<uint32_t>& ids, const std::string& what) {
+      for (const uint32_t id : ids)
+        if (info.notes.size() < bundle::kMaxNotes)
+          info.notes.push_back(what + std::to_string(id) +
+                               " is of a kind that this version does not know; it was left out");
+    };
+    say_left_out(out.left_out, "stream ");
+    say_left_out(out.left_out_images, "image ");
     return out;
   } catch (const Bad& e) {
     return bad_manifest(Errc::bad_input, e.what());

@@ -16,8 +16,9 @@ namespace hindcast::transport {
 std::string manifest_text(const SnapshotInfo& info);
 
 struct ParsedManifest {
-  SnapshotInfo info;               // keeps the rules of snapshot_rules.h
-  std::vector<uint32_t> left_out;  // ids of streams of a kind that this version does not know
+  SnapshotInfo info;                      // keeps the rules of snapshot_rules.h
+  std::vector<uint32_t> left_out;         // ids of streams of a kind that this version does not know
+  std::vector<uint32_t> left_out_images;  // and of images
 };
 
 /// Errors: bad_input with the first thing that is wrong; version; too_large.

@@ -76,6 +76,11 @@ void check_images(const SnapshotInfo& info, Findings& f) {
     if (p.to < p.from) f.add(name + " ends before it begins");
     if (f.full()) return;
   }
+  for (const UnknownCode& u : info.unknown_code) {
+    if (u.length == 0 || u.address + (u.length - 1) < u.address || u.to < u.from)
+      f.add("a range of unknown code is empty, wraps the address space or ends before it begins");
+    if (f.full()) return;
+  }
 }
 
 }  // namespace
@@ -91,6 +96,7 @@ std::vector<std::string> broken_rules(const SnapshotInfo& info) {
   f.count("streams", info.streams.size(), bundle::kMaxStreams);
   f.count("images", info.images.size(), bundle::kMaxImages);
   f.count("placements", info.placements.size(), bundle::kMaxPlacements);
+  f.count("ranges of unknown code", info.unknown_code.size(), bundle::kMaxUnknownCode);
   f.count("root processes", info.root_pids.size(), bundle::kMaxRootPids);
   f.count("notes", info.notes.size(), bundle::kMaxNotes);
   for (uint8_t code : {info.pt.mtc_period, info.pt.cyc_thresh, info.pt.psb_period})

@@ -24,7 +24,11 @@
 // these are required: manifest_version; id and kind of streams and images; image of placements. Texts that
 // are not UTF-8 are {"hex": "..."}. Addresses are "0x..." text. Absent "to" of a placement: for ever. kind is
 // "pt", "sideband", "clocks", "waits", "net" for streams (a reader leaves a stream of any other kind out and
-// says so), "elf", "memory" or "kallsyms" for images. A preliminary manifest is the same, written before the data; bytes
+// says so), "elf", "memory", "jitdump", "perf_map" or "kallsyms" for images (the same; their placements go with
+// them). An image of the kinds jitdump and perf_map is what a process itself said of the code that it made: whose it
+// is, is "pid".
+// "unknown_code" lists memory that may have been written in a time, so that its code is not known (UnknownCode
+// of cut.h); a reader that does not know it takes the placements alone. A preliminary manifest is the same, written before the data; bytes
 // of streams and images are what was expected then, or 0. It is only used when the manifest is missing or
 // damaged.
 //
@@ -117,6 +121,7 @@ inline constexpr uint32_t kMaxSnapshots = 4096;
 inline constexpr size_t kMaxStreams = 65536;  // in a snapshot, like the next ones
 inline constexpr size_t kMaxImages = 65536;
 inline constexpr size_t kMaxPlacements = size_t{1} << 18;
+inline constexpr size_t kMaxUnknownCode = size_t{1} << 18;
 inline constexpr size_t kMaxCuts = 65536;  // in a stream
 inline constexpr size_t kMaxNotes = 4096;
 inline constexpr size_t kMaxRootPids = 65536;

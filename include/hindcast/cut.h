@@ -38,16 +38,22 @@ struct StreamInfo {
   uint64_t lost_bytes = 0;     // bytes known to be lost before reaching the ring's reader
 };
 
-enum class ImageKind : uint8_t { elf = 1, memory = 2, kallsyms = 3 };
+enum class ImageKind : uint8_t {
+  elf = 1,       // a whole ELF file
+  memory = 2,    // raw bytes as they stood in a process or in the kernel
+  jitdump = 3,   // the jit-PID.dump that a process mapped, as it was at the freeze (decode/jitdump.h)
+  perf_map = 4,  // the perf-PID.map of a process, as it was at the freeze (decode/perf_map.h)
+  kallsyms = 5,  // the names of the kernel's code (kallsyms.h)
+};
 
-/// Code bytes, stored once per content. elf: a whole ELF file. memory: raw bytes as they stood in a process or in the kernel.
-/// kallsyms: no code, but the names of the kernel's (kallsyms.h).
+/// Code bytes, or what a process or the kernel says of its code, stored once per content.
 struct ImageInfo {
   uint32_t id = 0;  // unique in its snapshot, > 0
   ImageKind kind = ImageKind::elf;
   std::string build_id;  // lower-case hex of the GNU build-id note; empty when there is none
   std::string path;      // as MMAP2 records name it; "[vdso]" and "//anon" as the kernel writes them
   uint64_t bytes = 0;
+  Pid pid = kNoPid;  // jitdump, perf_map: whose code it is about
 };
 
 /// Places an image in a process. Files named by MMAP2 records need none: they are placed by those records. Used for
@@ -58,7 +64,19 @@ struct PlacementInfo {
   uint64_t length = 0;
   uint64_t image_offset = 0;
   uint32_t image = 0;
-  RecordTime from{0};  // valid in [from, to] on the record clock
+  RecordTime from{0};  // valid in [from, to] on the record clock, or at those times and until a later one covers it
+  RecordTime to = RecordTime::max();
+  Tid by =
+      kNoTid;  // whose system call at `from` made the bytes code: before for all that it ran until then, after for the
+               // rest; kNoTid: nobody's, or not known
+};
+
+/// Executable memory of which nobody can say what it held: it may have been written in this time.
+struct UnknownCode {
+  Pid pid = kNoPid;
+  uint64_t address = 0;
+  uint64_t length = 0;
+  RecordTime from{0};  // in [from, to] on the record clock
   RecordTime to = RecordTime::max();
 };
 
@@ -78,6 +96,7 @@ struct SnapshotInfo {
   std::vector<StreamInfo> streams;
   std::vector<ImageInfo> images;
   std::vector<PlacementInfo> placements;
+  std::vector<UnknownCode> unknown_code;
   std::vector<Pid> root_pids;      // processes the recording was about; empty: everything
   std::vector<std::string> notes;  // words for the reader: what was degraded, dropped or refused, one line each
 };

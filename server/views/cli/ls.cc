@@ -28,6 +28,10 @@ std::string kind_text(ImageKind kind) {
       return "elf";
     case ImageKind::memory:
       return "memory";
+    case ImageKind::jitdump:
+      return "jitdump";
+    case ImageKind::perf_map:
+      return "perf map";
     case ImageKind::kallsyms:
       return "kallsyms";
   }
