@@ -1,6 +1,7 @@
 #include "decode/address_space.h"
 
 #include <algorithm>
+#include <array>
 
 #include "decode/symbols_elf.h"
 
@@ -11,7 +12,6 @@ constexpr size_t kRecentImages = 64;
 constexpr size_t kMostSteady = 8;
 /// Beyond so many changes at once, no code is known.
 constexpr size_t kMostVersions = 256;
-constexpr size_t kMaxSegments = size_t{1} << 20;  // per process; beyond it new mappings only cover
 
 std::string hex(ByteSpan bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -91,6 +91,21 @@ uint32_t ImageStore::make(ByteSpan bytes) {
 
 AddressSpaces::AddressSpaces(const SnapshotInfo& info, ImageStore& images) : info_(info), images_(images) {
   names_.emplace_back();
+  for (uint32_t i = 0; i < claim_count(); ++i) claims_[claim(i).pid].push_back(i);
+  for (auto& [pid, claims] : claims_)
+    std::stable_sort(claims.begin(), claims.end(),
+                     [this](uint32_t a, uint32_t b) { return claim(a).from < claim(b).from; });
+}
+
+PlacementInfo AddressSpaces::claim(uint32_t index) const {
+  if (index < info_.placements.size()) return info_.placements[index];
+  const UnknownCode& u = info_.unknown_code[index - info_.placements.size()];
+  return {u.pid, u.address, u.length, 0, kUnknownImage, u.from, u.to};
+}
+
+std::span<const uint32_t> AddressSpaces::claims_of(Pid pid) const {
+  const auto it = claims_.find(pid);
+  return it == claims_.end() ? std::span<const uint32_t>() : it->second;
 }
 
 uint32_t AddressSpaces::intern(std::string_view text) {
@@ -98,36 +113,6 @@ uint32_t AddressSpaces::intern(std::string_view text) {
   const auto [it, fresh] = name_ids_.emplace(text, static_cast<uint32_t>(names_.size()));
   if (fresh) names_.emplace_back(text);
   return it->second;
-}
-
-/// Makes [start, segment.end) the segment's; what it covers is cut or split. A segment without an image or a name only
-/// covers.
-void AddressSpaces::cover(Layout& layout, uint64_t start, const Segment& segment) {
-  const uint64_t end = segment.end;
-  auto it = layout.lower_bound(start);
-  if (it != layout.begin()) --it;
-  while (it != layout.end() && it->first < end) {
-    const uint64_t old_start = it->first;
-    const Segment old = it->second;
-    if (old.end <= start) {
-      ++it;
-      continue;
-    }
-    it = layout.erase(it);
-    if (old_start < start) {
-      Segment head = old;
-      head.end = start;
-      layout.emplace(old_start, head);
-    }
-    if (old.end > end) {
-      Segment tail = old;
-      tail.image_offset += end - old_start;
-      it = layout.emplace(end, tail).first;
-      break;
-    }
-  }
-  if (segment.image == 0 && segment.name == 0) return;
-  if (layout.size() < kMaxSegments) layout[start] = segment;
 }
 
 void AddressSpaces::apply(Layout& layout, const Change& change) {
@@ -150,6 +135,7 @@ void AddressSpaces::map(RecordTime time, Tid by, const MapRecord& record) {
   c.segment.map_start = record.address;
   c.segment.map_length = record.length;
   c.segment.time = time;
+  c.segment.file = true;
   const bool nameless = record.path.empty() || record.path.starts_with("//anon") || record.path == "[heap]" ||
                         record.path == "[stack]" || record.path.starts_with("[anon");
   if (c.segment.image == 0 && nameless) {
@@ -176,7 +162,13 @@ void AddressSpaces::exec(RecordTime time, Tid by, Pid pid) {
   c.base = std::make_shared<const Layout>();
   apply(space.now, c);
   space.changes.push_back(std::move(c));
+  space.jit.exec(time);
   if (!space.execed || *space.execed < space.forked) space.execed = time;
+}
+
+void AddressSpaces::jit(Pid pid, const JitClaim& claim) {
+  changed();
+  spaces_[pid].jit.add(claim);
 }
 
 void AddressSpaces::fork(RecordTime time, Pid parent, Pid child) {
@@ -217,7 +209,8 @@ void AddressSpaces::records_lost(RecordTime from, RecordTime to) {
 void AddressSpaces::changed() {
   steady_.clear();
   during_.clear();
-  change_times_.clear();
+  changes_.clear();
+  all_changes_.clear();
 }
 
 void AddressSpaces::ksymbol(RecordTime time, uint64_t address, uint64_t length) {
@@ -247,7 +240,8 @@ void AddressSpaces::text_poke(RecordTime time, uint64_t address, ByteSpan before
     c.segment.map_start = address;
     c.segment.map_length = length;
     c.segment.time = RecordTime(when.value() + 1);  // above a copy of what the kernel put there
-    c.segment.image = ImageStore::kUnknown;
+    c.segment.file = true;
+    c.segment.image = kUnknownImage;
     if (known && bytes.size() == length) c.segment.image = images_.make(bytes);
     return c;
   };
@@ -271,7 +265,7 @@ void AddressSpaces::text_poke(RecordTime time, uint64_t address, ByteSpan before
   space.changes.push_back(std::move(c));
 }
 
-const AddressSpaces::Layout& AddressSpaces::layout_after(Space& space, size_t count) {
+const Layout& AddressSpaces::layout_after(Space& space, size_t count) {
   if (count == space.changes.size()) return space.now;
   if (count < space.cached_count) {
     space.cached.clear();
@@ -281,40 +275,47 @@ const AddressSpaces::Layout& AddressSpaces::layout_after(Space& space, size_t co
   return space.cached;
 }
 
-/// Those valid at that time for the process, or, in a forked child that did not exec, for its parent when it forked.
-std::vector<uint32_t> AddressSpaces::placements_for(Pid pid, RecordTime time) const {
-  std::vector<uint32_t> found;
+/// What a stretch may have met, in the order in which it came to hold; a forked child that did not exec has its parent's as they
+/// were at the fork.
+std::vector<AddressSpaces::Claim> AddressSpaces::claims_for(Pid pid, Tid tid, Interval<RecordTime> begun,
+                                                            Interval<RecordTime> ended) {
+  std::vector<Claim> found;
   const auto space = spaces_.find(pid);
-  const bool inherits = space != spaces_.end() && space->second.parent != kNoPid && time >= space->second.forked &&
-                        !(space->second.execed && *space->second.execed <= time);
-  for (uint32_t i = 0; i < info_.placements.size(); ++i) {
-    const PlacementInfo& p = info_.placements[i];
-    const bool own = (p.pid == kNoPid || p.pid == pid) && p.from <= time && time <= p.to;
-    const bool inherited =
-        inherits && p.pid == space->second.parent && p.from <= space->second.forked && space->second.forked <= p.to;
-    if (own || inherited) found.push_back(i);
+  if (space != spaces_.end() && space->second.parent != kNoPid && begun.latest >= space->second.forked &&
+      !(space->second.execed && *space->second.execed <= begun.latest)) {
+    for (const uint32_t i : claims_of(space->second.parent)) {
+      const PlacementInfo p = claim(i);
+      if (p.from <= space->second.forked && space->second.forked <= p.to) found.push_back({i, true, false});
+    }
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [this](uint32_t a, uint32_t b) { return info_.placements[a].from < info_.placements[b].from; });
+  const auto take = [&](std::span<const uint32_t> claims) {
+    for (const uint32_t i : claims) {
+      const PlacementInfo p = claim(i);
+      if (p.from > std::max(begun.latest, ended.latest)) break;
+      const bool own = p.by != kNoTid && p.by == tid;
+      if (own && p.from > begun.latest) continue;
+      if (p.to < begun.earliest) continue;
+      // Its own call is in front of the stretch or behind it: not behind it, if it surely ended later.
+      const bool settled = p.from <= begun.earliest || (own && p.from < ended.earliest);
+      found.push_back({i, settled, settled && p.to >= ended.latest});
+    }
+  };
+  take(claims_of(kNoPid));
+  if (pid != kNoPid) take(claims_of(pid));
   return found;
 }
 
-void AddressSpaces::overlay(Layout& layout, const std::vector<uint32_t>& placements) const {
-  for (const uint32_t i : placements) {
-    const PlacementInfo& p = info_.placements[i];
+void AddressSpaces::overlay(Layout& layout, const std::vector<Claim>& claims) {
+  for (const Claim& c : claims) {
+    const PlacementInfo p = claim(c.index);
     if (p.length == 0 || p.address + p.length < p.address) continue;
     // The parts that no file mapped later holds.
     std::vector<std::pair<uint64_t, uint64_t>> free;
-    uint64_t at = p.address;
-    const uint64_t end = p.address + p.length;
-    auto it = layout.upper_bound(at);
-    if (it != layout.begin()) --it;
-    for (; it != layout.end() && it->first < end; ++it) {
-      if (it->second.end <= at || it->second.image == 0 || it->second.time <= p.from) continue;
-      if (it->first > at) free.emplace_back(at, it->first);
-      at = it->second.end;
-    }
-    if (at < end) free.emplace_back(at, end);
+    for_each_piece(layout, p.address, p.address + p.length,
+                   [&](uint64_t from, uint64_t to, uint64_t, const Segment* s) {
+                     if (s && s->file && s->image != 0 && s->time > p.from) return;
+                     free.emplace_back(from, to);
+                   });
     for (const auto& [from, to] : free) {
       Segment s;
       s.end = to;
@@ -323,24 +324,157 @@ void AddressSpaces::overlay(Layout& layout, const std::vector<uint32_t>& placeme
       s.map_start = p.address;
       s.map_length = p.length;
       s.time = p.from;
-      cover(layout, from, s);
+      s.copied = c.whole;
+      if (c.settled)
+        cover(layout, from, s);
+      else
+        merge(layout, from, s);
     }
   }
 }
 
-std::shared_ptr<const CodeImage> AddressSpaces::image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
+const AddressSpaces::Differences& AddressSpaces::differences(const Segment& one, const Segment& other, uint64_t bytes) {
+  const Compared key{one.image, one.image_offset, other.image, other.image_offset, bytes};
+  if (const auto it = compared_.find(key); it != compared_.end()) return it->second;
+  if (compared_.size() >= kMostCompared) compared_.clear();
+  Differences& out = compared_[key];
+  const auto a = images_.bytes(one.image), b = images_.bytes(other.image);
+  const auto differ = [&out](uint64_t from, uint64_t to) {
+    if (!out.empty() && from - out.back().second < kTooShort)
+      out.back().second = to;
+    else
+      out.emplace_back(from, to);
+  };
+  std::array<uint8_t, 4096> buffer_a, buffer_b;
+  for (uint64_t at = 0; at < bytes;) {
+    const size_t wanted = std::min<uint64_t>(buffer_a.size(), bytes - at);
+    const size_t n = a ? a->read(one.image_offset + at, std::span(buffer_a).first(wanted)) : 0;
+    const size_t m = b && n != 0 ? b->read(other.image_offset + at, std::span(buffer_b).first(n)) : 0;
+    if (m == 0) {
+      // What one of them does not hold is not known to be equal.
+      differ(at, bytes);
+      break;
+    }
+    for (size_t i = 0; i < m; ++i)
+      if (buffer_a[i] != buffer_b[i]) differ(at + i, at + i + 1);
+    at += m;
+  }
+  return out;
+}
+
+/// `one` from `from` to its end, but for what `other` has otherwise: nobody knows that.
+void AddressSpaces::put_where_equal(Layout& layout, uint64_t from, const Segment& one, const Segment& other) {
+  cover(layout, from, one);
+  if (!one.has_bytes() || !other.has_bytes()) {
+    if (one.image == other.image) return;
+    Segment s = one;
+    s.image = kUnknownImage;
+    cover(layout, from, s);
+    return;
+  }
+  for (const auto& [begin, end] : differences(one, other, one.end - from)) {
+    Segment s = part_of(from, one, from + begin, from + end);
+    s.image = kUnknownImage;
+    s.copied = false;
+    cover(layout, from + begin, s);
+  }
+}
+
+/// The segment may lie there, or still what lay there before it.
+void AddressSpaces::merge(Layout& layout, uint64_t start, const Segment& segment) {
+  struct Piece {
+    uint64_t from;
+    Segment now;
+  };
+  std::vector<Piece> pieces;
+  for_each_piece(layout, start, segment.end, [&](uint64_t from, uint64_t to, uint64_t segment_start, const Segment* s) {
+    Piece p{from, {}};
+    if (s && s->image != 0) p.now = part_of(segment_start, *s, from, to);
+    p.now.end = to;
+    pieces.push_back(p);
+  });
+  for (const Piece& p : pieces) {
+    const Segment part = part_of(start, segment, p.from, p.now.end);
+    if (p.now.image == 0)
+      cover(layout, p.from, part);
+    else
+      put_where_equal(layout, p.from, p.now, part);
+  }
+}
+
+bool AddressSpaces::has_jit(Pid pid) const {
+  const auto space = spaces_.find(pid);
+  if (space == spaces_.end()) return false;
+  if (!space->second.jit.empty()) return true;
+  const auto parent = spaces_.find(space->second.parent);
+  return parent != spaces_.end() && !parent->second.jit.empty();
+}
+
+/// What JIT compilers said of the process's code, where it may have run between the two times.
+Layout AddressSpaces::jit_at(Pid pid, RecordTime begun, RecordTime ended) {
+  Layout layout;
+  const auto add = [&](JitLayer& jit, RecordTime settled, RecordTime until) {
+    for (const auto& [start, segment] : jit.settled(settled)) cover(layout, start, segment);
+    jit.for_each_unsettled(settled, until, [&](const JitClaim& c) {
+      Segment s = JitLayer::segment_of(c);
+      s.time = RecordTime::max();
+      merge(layout, c.address, s);
+    });
+  };
+  Space& space = spaces_[pid];
+  const auto parent = spaces_.find(space.parent);
+  if (parent != spaces_.end() && begun >= space.forked && !(space.execed && *space.execed <= begun))
+    add(parent->second.jit, space.forked, space.forked);
+  add(space.jit, begun, ended);
+  return layout;
+}
+
+std::optional<JitLayer::Piece> AddressSpaces::jit_piece(Pid pid, Interval<RecordTime> time, Ip ip) {
+  Space& space = spaces_[pid];
+  if (const auto own = space.jit.at(time, ip.value())) return own;
+  const auto parent = spaces_.find(space.parent);
+  if (parent == spaces_.end() || time.earliest < space.forked || (space.execed && *space.execed <= time.earliest))
+    return std::nullopt;
+  return parent->second.jit.at({space.forked, space.forked}, ip.value());
+}
+
+void AddressSpaces::overlay_jit(Layout& layout, const Layout& jit) {
+  struct Piece {
+    uint64_t from;
+    Segment said, copy;
+  };
+  std::vector<Piece> pieces;
+  for (const auto& [start, said] : jit) {
+    for_each_piece(layout, start, said.end, [&](uint64_t from, uint64_t to, uint64_t segment_start, const Segment* s) {
+      if (s && s->file && s->image != 0 && s->time > said.time) return;
+      Piece p{from, part_of(start, said, from, to), {}};
+      if (s && s->has_bytes() && s->copied) p.copy = part_of(segment_start, *s, from, to);
+      pieces.push_back(p);
+    });
+  }
+  for (const Piece& p : pieces) {
+    if (p.copy.image == 0)
+      cover(layout, p.from, p.said);
+    else if (p.said.has_bytes() && p.said.time > p.copy.time)
+      put_where_equal(layout, p.from, p.said, p.copy);
+  }
+}
+
+std::shared_ptr<const CodeImage> AddressSpaces::image_at(Pid pid, Tid tid, Interval<RecordTime> begun,
+                                                         Interval<RecordTime> ended) {
   for (const Steady& s : steady_)
-    if (s.pid == pid && s.from <= begun && is_before(std::max(begun, ended), s.to)) return s.image;
+    if (s.pid == pid && s.from <= begun.earliest && is_before(std::max(begun.latest, ended.latest), s.to))
+      return s.image;
   auto image = make_image(pid, tid, begun, ended);
-  const auto [from, to] = unchanged_around(pid, begun);
-  if (!is_before(ended, to)) return image;
+  const auto [from, to] = unchanged_around(pid, begun.latest);
+  if (begun.earliest < from || !is_before(ended.latest, to)) return image;
   if (steady_.size() == kMostSteady) steady_.pop_back();
   steady_.push_front({pid, from, to, image});
   return image;
 }
 
 /// The longest time around this one in which no record changes what code the process has.
-std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, RecordTime time) const {
+std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, RecordTime time) {
   RecordTime from{0}, to = RecordTime::max();
   const auto change = [&](RecordTime t) {
     if (t <= time)
@@ -348,8 +482,8 @@ std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, Recor
     else
       to = std::min(to, t);
   };
-  for (const Pid p : {pid, kNoPid}) {
-    const auto space = spaces_.find(p);
+  for (const Pid whose : {pid, kNoPid}) {
+    const auto space = spaces_.find(whose);
     if (space == spaces_.end()) continue;
     const std::vector<Change>& changes = space->second.changes;
     const auto next = std::upper_bound(changes.begin(), changes.end(), time,
@@ -359,14 +493,33 @@ std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, Recor
     change(space->second.forked);
     if (space->second.execed) change(*space->second.execed);
   }
-  for (const PlacementInfo& p : info_.placements) {
-    change(p.from);
-    if (p.to != RecordTime::max()) change(RecordTime(p.to.value() + 1));
+  for (const Pid whose : {pid, kNoPid}) {
+    const std::vector<RecordTime>& times = change_times(whose);
+    const auto next = std::upper_bound(times.begin(), times.end(), time);
+    if (next != times.begin()) change(*std::prev(next));
+    if (next != times.end()) change(*next);
   }
   return {from, to};
 }
 
-std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
+const std::vector<RecordTime>& AddressSpaces::change_times(Pid pid) {
+  const auto [it, fresh] = changes_.try_emplace(pid);
+  std::vector<RecordTime>& times = it->second;
+  if (!fresh) return times;
+  for (const uint32_t i : claims_of(pid)) {
+    const PlacementInfo p = claim(i);
+    times.push_back(p.from);
+    if (p.to != RecordTime::max()) times.push_back(RecordTime(p.to.value() + 1));
+  }
+  if (const auto space = spaces_.find(pid); space != spaces_.end()) space->second.jit.add_times(times);
+  std::sort(times.begin(), times.end());
+  times.erase(std::unique(times.begin(), times.end()), times.end());
+  return times;
+}
+
+std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Interval<RecordTime> began,
+                                                           Interval<RecordTime> end) {
+  const RecordTime begun = began.latest, ended = end.latest;
   Image want;
   want.pid = pid;
   want.key_count = 0;
@@ -391,11 +544,12 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
         want.extra.push_back(i);
     }
   }
+  want.claims = claims_for(pid, tid, began, end);
   want.kernel_count = changes_until(kNoPid, begun);
-  want.placements = placements_for(pid, begun);
+  want.with_jit = has_jit(pid);
   for (auto it = recent_.begin(); it != recent_.end(); ++it) {
     if (it->pid == pid && it->key_count == want.key_count && it->kernel_count == want.kernel_count &&
-        it->extra == want.extra && it->placements == want.placements) {
+        it->extra == want.extra && it->claims == want.claims && !want.with_jit) {
       if (it != recent_.begin()) {
         Image found = std::move(*it);
         recent_.erase(it);
@@ -404,7 +558,12 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Rec
       return recent_.front().image;
     }
   }
-  want.image = image_with(sections_of(layout_of(want)));
+  want.image = sections_of(layout_of(want, began.earliest, ended));
+  // What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one
+  // that mapped something else meanwhile.
+  const auto known =
+      std::find_if(recent_.begin(), recent_.end(), [&](const Image& i) { return i.image->same_as(*want.image); });
+  if (known != recent_.end()) want.image = known->image;
   recent_.push_front(std::move(want));
   if (recent_.size() > kRecentImages) recent_.pop_back();
   return recent_.front().image;
@@ -418,7 +577,7 @@ size_t AddressSpaces::changes_until(Pid pid, RecordTime time) const {
   return static_cast<size_t>(std::upper_bound(all.begin(), all.end(), time, after) - all.begin());
 }
 
-AddressSpaces::Layout AddressSpaces::layout_of(const Image& want) {
+Layout AddressSpaces::layout_of(const Image& want, RecordTime begun, RecordTime ended) {
   Layout layout;
   // Mappings of pid -1 are the kernel's: every process has them.
   if (const auto all = spaces_.find(kNoPid); all != spaces_.end() && want.pid != kNoPid)
@@ -428,67 +587,37 @@ AddressSpaces::Layout AddressSpaces::layout_of(const Image& want) {
     for (const size_t i : want.extra) apply(own, space->second.changes[i]);
     for (const auto& [start, segment] : own) cover(layout, start, segment);
   }
-  overlay(layout, want.placements);
+  overlay(layout, want.claims);
+  if (want.with_jit) overlay_jit(layout, jit_at(want.pid, begun, ended));
   return layout;
 }
 
-AddressSpaces::Layout AddressSpaces::layout_at(Pid pid, RecordTime time) {
-  return layout_of({pid, changes_until(pid, time), changes_until(kNoPid, time), {}, placements_for(pid, time), {}});
+Layout AddressSpaces::layout_at(Pid pid, RecordTime time) {
+  Image want;
+  want.pid = pid;
+  want.key_count = changes_until(pid, time);
+  want.kernel_count = changes_until(kNoPid, time);
+  want.claims = claims_for(pid, kNoTid, {time, time}, {time, time});
+  want.with_jit = has_jit(pid);
+  return layout_of(want, time, time);
 }
 
-std::vector<SectionImage::Backed> AddressSpaces::sections_of(const Layout& layout) {
-  std::vector<SectionImage::Backed> sections;
-  for (const auto& [start, segment] : layout) {
-    if (segment.image == 0) continue;
-    auto bytes = images_.bytes(segment.image);
-    if (!bytes || segment.image_offset >= bytes->size()) continue;
-    const uint64_t n = std::min(segment.end - start, bytes->size() - segment.image_offset);
-    sections.push_back({{Ip(start), n, segment.image, segment.image_offset}, std::move(bytes)});
-  }
-  return sections;
-}
-
-/// What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one that
-/// mapped something else meanwhile.
-std::shared_ptr<const CodeImage> AddressSpaces::image_with(std::vector<SectionImage::Backed> sections) const {
-  const auto same = [&](const auto& known) {
-    return std::ranges::equal(sections, known.image->sections(), {}, &SectionImage::Backed::section);
-  };
-  if (const auto known = std::find_if(recent_.begin(), recent_.end(), same); known != recent_.end())
-    return known->image;
-  if (const auto known = std::find_if(during_.begin(), during_.end(), same); known != during_.end())
-    return known->image;
-  return std::make_shared<SectionImage>(std::move(sections));
-}
-
-/// What is in one of them, or the same in both; where they differ it is unknown.
-AddressSpaces::Layout AddressSpaces::common(const Layout& a, const Layout& b) {
+Layout AddressSpaces::common(const Layout& a, const Layout& b) {
   Layout out = a;
   for (const auto& [start, segment] : b) {
     if (segment.image == 0) continue;
-    // The parts that differ, and those that are new.
-    std::vector<std::pair<uint64_t, Segment>> parts;
-    uint64_t at = start;
-    auto it = a.upper_bound(start);
-    if (it != a.begin()) --it;
-    const auto part = [&parts, whole = segment, begin = start](uint64_t from, uint64_t to, bool known) {
-      Segment s = whole;
-      s.image_offset += from - begin;
-      s.end = to;
-      if (!known) s.image = ImageStore::kUnknown;
-      parts.emplace_back(from, s);
-    };
-    for (; it != a.end() && it->first < segment.end; ++it) {
-      if (it->second.end <= at || it->second.image == 0) continue;
-      const uint64_t from = std::max(at, it->first), to = std::min(it->second.end, segment.end);
-      if (from > at) part(at, from, true);
-      const bool same =
-          it->second.image == segment.image && it->second.image_offset - it->first == segment.image_offset - start;
-      if (!same) part(from, to, false);
-      at = to;
-    }
-    if (at < segment.end) part(at, segment.end, true);
-    for (const auto& [from, s] : parts) cover(out, from, s);
+    for_each_piece(
+        a, start, segment.end,
+        [&, whole = segment, begin = start](uint64_t from, uint64_t to, uint64_t other_start, const Segment* other) {
+          Segment s = part_of(begin, whole, from, to);
+          if (other && other->image != 0) {
+            const bool same =
+                other->image == whole.image && other->image_offset - other_start == whole.image_offset - begin;
+            if (same) return;
+            s.image = kUnknownImage;
+          }
+          cover(out, from, s);
+        });
   }
   return out;
 }
@@ -505,41 +634,61 @@ std::shared_ptr<const CodeImage> AddressSpaces::image_during(Pid pid, RecordTime
     known = layout_at(pid, from);
     for (; change != end; ++change) known = common(known, layout_at(pid, *change));
   }
-  Steady made{pid, from, to, image_with(sections_of(known))};
+  auto image = sections_of(known);
+  // What decoders learn of it serves for the next time that only the same is known.
+  for (const Steady& s : during_)
+    if (static_cast<const SectionImage&>(*s.image).same_as(*image)) {
+      image = std::static_pointer_cast<const SectionImage>(s.image);
+      break;
+    }
   if (during_.size() == kMostSteady) during_.pop_back();
-  during_.push_front(std::move(made));
-  return during_.front().image;
-}
-
-void AddressSpaces::add_changes(Pid pid, std::vector<RecordTime>& times) const {
-  if (const auto space = spaces_.find(pid); space != spaces_.end()) {
-    for (const Change& c : space->second.changes) times.push_back(c.time);
-    times.push_back(space->second.forked);
-    if (space->second.execed) times.push_back(*space->second.execed);
-  }
-  // A forked child has its parent's copies.
-  const auto space = spaces_.find(pid);
-  const Pid parent = space == spaces_.end() ? kNoPid : space->second.parent;
-  for (const PlacementInfo& p : info_.placements) {
-    if (p.pid != pid && (parent == kNoPid || p.pid != parent)) continue;
-    times.push_back(p.from);
-    if (p.to != RecordTime::max()) times.push_back(RecordTime(p.to.value() + 1));
-  }
+  during_.push_front({pid, from, to, image});
+  return image;
 }
 
 std::span<const RecordTime> AddressSpaces::changes(Pid pid) {
-  const auto [it, fresh] = change_times_.try_emplace(pid);
+  const auto [it, fresh] = all_changes_.try_emplace(pid);
   std::vector<RecordTime>& times = it->second;
   if (!fresh) return times;
-  add_changes(pid, times);
-  if (pid != kNoPid) add_changes(kNoPid, times);
+  const auto space = spaces_.find(pid);
+  // A forked child has its parent's copies.
+  const Pid parent = space == spaces_.end() ? kNoPid : space->second.parent;
+  for (const Pid whose : {pid, parent, kNoPid}) {
+    const std::vector<RecordTime>& claims = change_times(whose);
+    times.insert(times.end(), claims.begin(), claims.end());
+  }
+  for (const Pid whose : {pid, kNoPid}) {
+    const auto own = spaces_.find(whose);
+    if (own == spaces_.end()) continue;
+    for (const Change& c : own->second.changes) times.push_back(c.time);
+    times.push_back(own->second.forked);
+    if (own->second.execed) times.push_back(*own->second.execed);
+  }
   std::sort(times.begin(), times.end());
   times.erase(std::unique(times.begin(), times.end()), times.end());
   return times;
 }
 
-std::optional<CodeLocation> AddressSpaces::locate(Pid pid, RecordTime time, Ip ip) {
+std::shared_ptr<const SectionImage> AddressSpaces::sections_of(const Layout& layout) {
+  std::vector<SectionImage::Backed> sections;
+  std::vector<SectionImage::Range> unknown;
+  for (const auto& [start, segment] : layout) {
+    if (segment.image == kUnknownImage) {
+      unknown.push_back({start, segment.end});
+      continue;
+    }
+    if (segment.image == 0) continue;
+    auto bytes = images_.bytes(segment.image);
+    if (!bytes || segment.image_offset >= bytes->size()) continue;
+    const uint64_t n = std::min(segment.end - start, bytes->size() - segment.image_offset);
+    sections.push_back({{Ip(start), n, segment.image, segment.image_offset}, std::move(bytes)});
+  }
+  return std::make_shared<SectionImage>(std::move(sections), std::move(unknown));
+}
+
+std::optional<CodeLocation> AddressSpaces::locate(Pid pid, Interval<RecordTime> when, Ip ip) {
   // Placements above files, the newest first, unless a file was mapped there later: the rule of overlay().
+  const RecordTime time = when.earliest;
   const Segment* file = nullptr;
   uint64_t file_start = 0;
   for (const Pid p : {pid, kNoPid}) {
@@ -552,16 +701,23 @@ std::optional<CodeLocation> AddressSpaces::locate(Pid pid, RecordTime time, Ip i
     auto seg = layout.upper_bound(ip.value());
     if (seg == layout.begin()) continue;
     --seg;
-    if (seg->second.end <= ip.value()) continue;
+    if (seg->second.end <= ip.value() || seg->second.name == 0) continue;  // what TEXT_POKE told has no name of its own
     file = &seg->second;
     file_start = seg->first;
   }
-  const PlacementInfo* placed = nullptr;
-  for (const uint32_t i : placements_for(pid, time)) {
-    const PlacementInfo& p = info_.placements[i];
-    if (ip.value() < p.address || ip.value() - p.address >= p.length) continue;
+  std::optional<PlacementInfo> placed;
+  for (const Claim& c : claims_for(pid, kNoTid, {time, time}, {time, std::max(time, when.latest)})) {
+    const PlacementInfo p = claim(c.index);
+    if (p.image == kUnknownImage || ip.value() < p.address || ip.value() - p.address >= p.length) continue;
     if (file && file->image != 0 && file->time > p.from) continue;
-    placed = &p;
+    if (c.settled || !placed) placed = p;
+  }
+  if (has_jit(pid)) {
+    const auto said = jit_piece(pid, {time, std::max(time, when.latest)}, ip);
+    if (said && !(file && file->image != 0 && file->time > said->segment.time)) {
+      const Segment& s = said->segment;
+      placed = PlacementInfo{pid, s.map_start, s.map_length, s.image_offset - (said->begin - s.map_start), s.image};
+    }
   }
   CodeLocation at;
   if (placed) {

@@ -2,8 +2,12 @@
 //
 // Later mappings cover earlier ones; exec starts an empty address space; fork copies the parent's. munmap leaves no
 // record, so a mapping stays until something covers it. Memory copies (PlacementInfo) lie above whatever had no bytes
-// of its own and below files mapped after they were taken. What is of pid -1 is the kernel's, and everybody's; a copy of it is
-// what it was in the end, and TEXT_POKE records say what it was before.
+// of its own and below files mapped after they were taken; what a JIT compiler says (JitClaim) lies above copies, but for
+// a copy that was taken later and held all the time: code may be patched after it was told of. What is of pid -1 is the
+// kernel's, and everybody's; a copy of it is what it was in the end, and TEXT_POKE records say what it was before.
+//
+// A stretch may have run while code changed. Where all that it may have met has the same bytes, they are known; where not,
+// nobody knows what ran (GapCause::code_version_unknown).
 #pragma once
 
 #include <cstdint>
@@ -11,12 +15,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "decode/code_image.h"
+#include "decode/code_layout.h"
 #include "decode/host_trace.h"
+#include "decode/jit_layer.h"
 #include "decode/sideband.h"
 #include "hindcast/cut.h"
 
@@ -35,8 +43,6 @@ class ImageStore {
   std::shared_ptr<const ImageBytes> bytes(uint32_t id);
   /// Bytes that no image of the snapshot holds, as an image of their own. Its id.
   uint32_t make(ByteSpan bytes);
-  /// Of what nobody knows: it has no bytes.
-  static constexpr uint32_t kUnknown = ~uint32_t{0};
 
  private:
   static constexpr uint32_t kFirstMade = uint32_t{1} << 31;
@@ -55,6 +61,8 @@ class AddressSpaces {
   void map(RecordTime time, Tid by, const MapRecord& record);
   void exec(RecordTime time, Tid by, Pid pid);
   void fork(RecordTime time, Pid parent, Pid child);
+  /// In the order of its file; claims are about a time in which the process had no other program.
+  void jit(Pid pid, const JitClaim& claim);
   /// Records of [from, to] are missing. A child that was not seen to exec before may have done so in there, and nothing that
   /// it had from its parent is known to be its own any more: code of another program would decode to a wrong path.
   /// Once it has exec'd, or been a process of its own all the time, it is trusted to go on with what it has.
@@ -66,33 +74,30 @@ class AddressSpaces {
   void text_poke(RecordTime time, uint64_t address, ByteSpan before, ByteSpan after);
   static constexpr size_t kMostPokes = 1 << 16;
 
-  /// What a thread may have run in a stretch of user execution that began at `begun` at the latest and ended at `ended`
-  /// at the latest. Its own changes happen in the kernel, so those after the begin are after the stretch; other threads
-  /// of the process may map code meanwhile. The same object comes back while nothing changes, and to processes that have the
-  /// same code at the same addresses, of the last 64 that were asked for.
-  std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
+  /// What a thread may have run in a stretch of user execution that began in `begun` and ended in `ended`. Its
+  /// own changes of mappings happen in the kernel, so those after the begin are after the stretch; other threads of the process
+  /// may map code meanwhile, and any thread may write it. The same object comes back while nothing changes, and to processes
+  /// that have the same code at the same addresses, of the last 64 that were asked for.
+  std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, Interval<RecordTime> begun, Interval<RecordTime> ended);
+  std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, Interval<RecordTime> begun, RecordTime ended) {
+    return image_at(pid, tid, begun, {ended, ended});
+  }
+  std::shared_ptr<const CodeImage> image_at(Pid pid, Tid tid, RecordTime begun, RecordTime ended) {
+    return image_at(pid, tid, {begun, begun}, {ended, ended});
+  }
   /// The same for a time in which anything may have happened to it, by whomever: only code that never differed then. Cost: that
   /// of image_at() when nothing changed; else one for each change.
   std::shared_ptr<const CodeImage> image_during(Pid pid, RecordTime from, RecordTime to);
   /// When the code of a process, or the kernel's, may have changed: ascending. Valid until the next record is fed.
   std::span<const RecordTime> changes(Pid pid);
-  std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip);
+  /// time.latest: code that a JIT compiler made by then counts, where there was none before.
+  std::optional<CodeLocation> locate(Pid pid, Interval<RecordTime> time, Ip ip);
   /// True when something is known of this process: a mapping, or a placement for it or for all.
   bool knows(Pid pid) const;
   /// It has an address space of its own: a thread of the kernel has none.
   bool has_space(Pid pid) const;
 
  private:
-  struct Segment {
-    uint64_t end = 0;  // its start is the map's key
-    uint32_t image = 0;
-    uint64_t image_offset = 0;  // of the segment's first byte
-    uint64_t map_start = 0, map_length = 0;
-    RecordTime time{0};
-    uint32_t name = 0;  // index in names_: path
-    uint32_t build_id = 0;
-  };
-  using Layout = std::map<uint64_t, Segment>;
   struct Change {
     RecordTime time{0};
     Tid by = kNoTid;
@@ -109,13 +114,22 @@ class AddressSpaces {
     // the layout after changes[0, cached_count), to go on from
     Layout cached;
     size_t cached_count = 0;
+    JitLayer jit;
+  };
+  /// A memory copy, or memory of which nobody knows what it held, that a stretch may have met.
+  struct Claim {
+    uint32_t index = 0;    // of info_.placements, then of info_.unknown_code
+    bool settled = false;  // it held when the stretch began
+    bool whole = false;    // and until its end
+    bool operator==(const Claim&) const = default;
   };
   struct Image {
     Pid pid;
     uint64_t key_count, kernel_count;
     std::vector<size_t> extra;
-    std::vector<uint32_t> placements;
-    std::shared_ptr<const CodeImage> image;
+    std::vector<Claim> claims;
+    bool with_jit = false;  // and these cannot be compared: it serves its own time only
+    std::shared_ptr<const SectionImage> image;
   };
 
   /// What a process's code is while nothing changes: for stretches that begin and end in [from, to).
@@ -127,22 +141,32 @@ class AddressSpaces {
   /// to: max() is for ever.
   static bool is_before(RecordTime t, RecordTime to) { return t < to || to == RecordTime::max(); }
 
+  /// The common form of placements and unknown code.
+  PlacementInfo claim(uint32_t index) const;
+  size_t claim_count() const { return info_.placements.size() + info_.unknown_code.size(); }
+  std::span<const uint32_t> claims_of(Pid pid) const;
+  const std::vector<RecordTime>& change_times(Pid pid);
+
   void changed();
-  std::shared_ptr<const CodeImage> make_image(Pid pid, Tid tid, RecordTime begun, RecordTime ended);
-  /// What code there is after so many changes, and `extra` ones, and with these placements.
-  Layout layout_of(const Image& want);
-  Layout layout_at(Pid pid, RecordTime time);
-  std::vector<SectionImage::Backed> sections_of(const Layout& layout);
-  std::shared_ptr<const CodeImage> image_with(std::vector<SectionImage::Backed> sections) const;
-  static Layout common(const Layout& a, const Layout& b);
-  void add_changes(Pid pid, std::vector<RecordTime>& times) const;
   size_t changes_until(Pid pid, RecordTime time) const;
-  std::pair<RecordTime, RecordTime> unchanged_around(Pid pid, RecordTime time) const;
-  static void cover(Layout& layout, uint64_t start, const Segment& segment);
+  std::shared_ptr<const CodeImage> make_image(Pid pid, Tid tid, Interval<RecordTime> begun, Interval<RecordTime> ended);
+  /// What code there is after so many changes, and `extra` ones, and with these claims.
+  Layout layout_of(const Image& want, RecordTime begun, RecordTime ended);
+  Layout layout_at(Pid pid, RecordTime time);
+  /// What is in one of them, or the same in both; where they differ it is unknown.
+  static Layout common(const Layout& a, const Layout& b);
+  std::pair<RecordTime, RecordTime> unchanged_around(Pid pid, RecordTime time);
   static void apply(Layout& layout, const Change& change);
   const Layout& layout_after(Space& space, size_t count);
-  std::vector<uint32_t> placements_for(Pid pid, RecordTime time) const;
-  void overlay(Layout& layout, const std::vector<uint32_t>& placements) const;
+  std::vector<Claim> claims_for(Pid pid, Tid tid, Interval<RecordTime> begun, Interval<RecordTime> ended);
+  void overlay(Layout& layout, const std::vector<Claim>& claims);
+  bool has_jit(Pid pid) const;
+  Layout jit_at(Pid pid, RecordTime begun, RecordTime ended);
+  std::optional<JitLayer::Piece> jit_piece(Pid pid, Interval<RecordTime> time, Ip ip);
+  void overlay_jit(Layout& layout, const Layout& jit);
+  void merge(Layout& layout, uint64_t start, const Segment& segment);
+  void put_where_equal(Layout& layout, uint64_t from, const Segment& one, const Segment& other);
+  std::shared_ptr<const SectionImage> sections_of(const Layout& layout);
   uint32_t intern(std::string_view text);
 
   const SnapshotInfo& info_;
@@ -153,9 +177,19 @@ class AddressSpaces {
   std::deque<Image> recent_;
   std::deque<Steady> steady_;  // most recently made first
   std::deque<Steady> during_;  // of image_during(), where something changed; most recently made first
-  std::map<Pid, std::vector<RecordTime>> change_times_;
+  std::map<Pid, std::vector<RecordTime>> all_changes_;  // changes()
   size_t pokes_ = 0;
   std::map<uint64_t, std::pair<uint64_t, RecordTime>> ksymbols_;  // address: length, and since when
+
+  std::map<Pid, std::vector<uint32_t>> claims_;     // by process, by the time from which they hold
+  std::map<Pid, std::vector<RecordTime>> changes_;  // at which its claims or its JIT layer may change, ascending
+  /// Where two runs of bytes differ, as offsets in them: {begin, end}; those within kTooShort of one another are one.
+  using Differences = std::vector<std::pair<uint64_t, uint64_t>>;
+  using Compared = std::tuple<uint32_t, uint64_t, uint32_t, uint64_t, uint64_t>;
+  static constexpr size_t kMostCompared = size_t{1} << 18;
+  static constexpr uint64_t kTooShort = 16;  // what is equal between two differences may be so by chance
+  std::map<Compared, Differences> compared_;
+  const Differences& differences(const Segment& one, const Segment& other, uint64_t bytes);
 };
 
 }  // namespace hindcast::decode

@@ -284,7 +284,7 @@ struct CallTracker::Impl {
     FlowEvent before = e;
     before.stream = image_stream;
     before.stretch = image_stretch;
-    const RecordTime from = trace.record_time_of(before), to = trace.record_time_of(e);
+    const RecordTime from = trace.record_times_of(before).earliest, to = trace.record_times_of(e).earliest;
     return std::any_of(t->comms.begin(), t->comms.end(),
                        [&](const CommChange& c) { return c.exec && from < c.time && c.time <= to; });
   }

@@ -153,7 +153,8 @@ class Comparer {
   /// when tracing was on already.
   bool is_behind_damage(uint64_t begin, uint64_t offset) const {
     return std::any_of(losses_.begin(), losses_.end(), [&](const Loss& l) {
-      const bool given_up = l.cause == GapCause::desync || l.cause == GapCause::image_missing;
+      const bool given_up = l.cause == GapCause::desync || l.cause == GapCause::image_missing ||
+                            l.cause == GapCause::code_version_unknown;
       return given_up && l.to > begin && l.from <= offset;
     });
   }

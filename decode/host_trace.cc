@@ -1,6 +1,7 @@
 #include "decode/host_trace.h"
 
 #include <algorithm>
+#include <ctime>
 #include <deque>
 #include <future>
 #include <set>
@@ -10,6 +11,7 @@
 #include "decode/cr3_owners.h"
 #include "decode/host_trace_impl.h"
 #include "decode/kept_scan.h"
+#include "decode/sampled_clock.h"
 #include "decode/stretch_cuts.h"
 #include "decode/trace_bytes.h"
 
@@ -311,8 +313,12 @@ std::shared_ptr<const CodeImage> HostTrace::Impl::image_of(const PtStream& strea
   }
   if (!owner) return nullptr;
   const RecordTime left = stream.slices[stream.owners[stretch].last].out;
-  return spaces.image_at(owner->pid, owner->tid, std::min(latest_record_time(s.begin_time.latest), left),
-                         std::min(latest_record_time(s.end_time.latest), left));
+  const RecordTime begun = std::min(latest_record_time(s.begin_time.latest), left);
+  const RecordTime earliest =
+      std::max(earliest_record_time(s.begin_time.earliest), stream.slices[stream.owners[stretch].first].in);
+  const RecordTime ended = std::min(latest_record_time(s.end_time.latest), left);
+  return spaces.image_at(owner->pid, owner->tid, {std::min(earliest, begun), begun},
+                         {std::min(earliest_record_time(s.end_time.earliest), ended), ended});
 }
 
 void HostTrace::Impl::cut(PtStream& stream) {
@@ -379,6 +385,27 @@ PtTimeConfig HostTrace::Impl::time_config() const {
   return time;
 }
 
+/// What JIT compilers said of their code, on the record clock.
+Result<void> HostTrace::Impl::read_jit() {
+  jit.read(info, source);
+  std::vector<ClockSample> samples;
+  for (const StreamInfo& s : info.streams) {
+    if (s.kind != StreamKind::clocks) continue;
+    HC_TRY(const SharedBytes bytes, source.stream(s.id));
+    if (samples.empty()) samples = read_clock_samples(bytes.bytes, CLOCK_MONOTONIC);
+  }
+  const SampledClock monotonic(std::move(samples), 0);
+  const auto on_record_clock = [this](TscInterval t) {
+    return Interval<RecordTime>{earliest_record_time(t.earliest), latest_record_time(t.latest)};
+  };
+  JitTimes times;
+  times.monotonic = [&](uint64_t ns) { return on_record_clock(monotonic.to_tsc(ns)); };
+  times.tsc = [&](uint64_t ticks) { return on_record_clock(TscInterval::at(Tsc(ticks))); };
+  jit.tell(times, [this](Pid pid, const JitClaim& claim) { spaces.jit(pid, claim); });
+  for (HostGap& g : jit.gaps()) gaps.push_back(std::move(g));
+  return {};
+}
+
 HostTrace::HostTrace(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HostTrace::~HostTrace() = default;
 
@@ -397,6 +424,7 @@ Result<std::unique_ptr<HostTrace>> HostTrace::build(const SnapshotInfo& info, By
   impl->sideband.finish();
   SidebandPass pass(*impl);
   pass.run();
+  HC_TRY_VOID(impl->read_jit());
   if (!scans) HC_TRY_VOID(start());
 
   for (const StreamInfo& s : info.streams)
@@ -601,16 +629,21 @@ std::shared_ptr<const CodeImage> HostTrace::image_at(Pid pid, RecordTime time) c
   return impl_->spaces.image_at(pid, kNoTid, time, time);
 }
 
-std::optional<CodeLocation> HostTrace::locate(Pid pid, RecordTime time, Ip ip) const {
+std::optional<MadeFunction> HostTrace::made_function(Pid pid, const std::optional<CodeLocation>& where, Ip ip) const {
+  return impl_->jit.function(pid, where, ip);
+}
+
+std::optional<CodeLocation> HostTrace::locate(Pid pid, Interval<RecordTime> time, Ip ip) const {
   return impl_->spaces.locate(pid, time, ip);
 }
 
-RecordTime HostTrace::record_time_of(const FlowEvent& event) const {
+Interval<RecordTime> HostTrace::record_times_of(const FlowEvent& event) const {
   const PtStream* s = impl_->find_stream(event.stream);
-  if (!s || event.stretch >= s->owners.size() || !s->cr3_pids.empty())
-    return impl_->latest_record_time(event.event.time.latest);
-  const RecordTime begun = impl_->latest_record_time(s->trace.map.stretches[event.stretch].begin_time.latest);
-  return s->owner(event.stretch) ? std::min(begun, s->slices[s->owners[event.stretch].last].out) : begun;
+  const RecordTime happened = impl_->latest_record_time(event.event.time.latest);
+  if (!s || event.stretch >= s->owners.size() || !s->cr3_pids.empty()) return {happened, happened};
+  RecordTime begun = impl_->latest_record_time(s->trace.map.stretches[event.stretch].begin_time.latest);
+  if (s->owner(event.stretch)) begun = std::min(begun, s->slices[s->owners[event.stretch].last].out);
+  return {begun, std::max(begun, happened)};
 }
 
 }  // namespace hindcast::decode

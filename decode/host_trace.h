@@ -97,6 +97,14 @@ struct CodeLocation {
   uint64_t map_start = 0, map_length = 0;
 };
 
+/// A function that a process made and named itself.
+struct MadeFunction {
+  std::string name;
+  uint64_t offset = 0;  // in it
+  std::string file;     // empty: not said
+  uint32_t line = 0;
+};
+
 inline constexpr uint32_t kNoStretch = 0xffffffffu;
 
 inline constexpr uint64_t kNoNumber = ~uint64_t{0};
@@ -208,9 +216,11 @@ class HostTrace {
   std::shared_ptr<const CodeImage> image_of(const FlowEvent& event) const;
   /// The code of a process at a time.
   std::shared_ptr<const CodeImage> image_at(Pid pid, RecordTime time) const;
-  std::optional<CodeLocation> locate(Pid pid, RecordTime time, Ip ip) const;
-  /// The record time that stands for an event in locate() and image_at().
-  RecordTime record_time_of(const FlowEvent& event) const;
+  /// By the jitdump that `where` lies in, else by the process's perf map.
+  std::optional<MadeFunction> made_function(Pid pid, const std::optional<CodeLocation>& where, Ip ip) const;
+  std::optional<CodeLocation> locate(Pid pid, Interval<RecordTime> time, Ip ip) const;
+  /// The record times that stand for an event in locate(): mappings are those of the earliest, which image_at() takes, too.
+  Interval<RecordTime> record_times_of(const FlowEvent& event) const;
 
   struct Impl;
 

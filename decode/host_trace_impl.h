@@ -12,6 +12,7 @@
 #include "decode/flow_index.h"
 #include "decode/host_trace.h"
 #include "decode/identity.h"
+#include "decode/jit_code.h"
 #include "decode/libipt_code.h"
 #include "decode/sideband.h"
 
@@ -49,6 +50,7 @@ struct HostTrace::Impl {
   ImageStore images;
   AddressSpaces spaces;
   IdentityBook identities;
+  JitCode jit;
   std::shared_ptr<IptCode> code = std::make_shared<IptCode>();
   BlockGraphs graphs;
   EngineCounts engine_counts;
@@ -64,6 +66,8 @@ struct HostTrace::Impl {
   RecordTime earliest_record_time(Tsc t) const;
   std::shared_ptr<const CodeImage> image_of(const PtStream& stream, size_t stretch);
   const PtStream* find_stream(uint32_t id) const;
+
+  Result<void> read_jit();
 
   DecodeConfig decode_config(Resync resync) const;
   PtTimeConfig time_config() const;

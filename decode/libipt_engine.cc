@@ -765,13 +765,17 @@ class LibiptEngine final : public FlowDecoder {
   }
 
   // ---- errors
+  GapCause why_missing(uint64_t ip) const {
+    return code_ && ip != 0 ? why_no_instruction(*code_, Ip(ip)) : GapCause::image_missing;
+  }
+
   void fail(int status, uint64_t ip) {
     release_block();
     if (status == -pte_eos) {
       end_range();
       return;
     }
-    const GapCause cause = status == -pte_nomap           ? GapCause::image_missing
+    const GapCause cause = status == -pte_nomap           ? why_missing(ip)
                            : status == -pte_not_supported ? GapCause::unsupported
                                                           : GapCause::desync;
     const auto& all = trace_.map.stretches;

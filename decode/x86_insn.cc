@@ -90,15 +90,33 @@ X86Insn decode_x86(ByteSpan bytes, Ip ip, int bits) {
   return r;
 }
 
-X86Insn decode_x86(const CodeImage& image, Ip ip, int bits) {
-  std::array<uint8_t, kMaxInsn> buf;
+namespace {
+
+using Buffer = std::array<uint8_t, kMaxInsn>;
+
+/// How many bytes from ip on are known, up to those that an instruction needs at most.
+size_t read_insn(const CodeImage& image, Ip ip, Buffer& out) {
   size_t have = 0;
-  while (have < buf.size()) {
-    const size_t n = image.read(Ip(ip.value() + have), std::span(buf).subspan(have));
+  while (have < out.size()) {
+    const size_t n = image.read(Ip(ip.value() + have), std::span(out).subspan(have));
     if (n == 0) break;
-    have += std::min(n, buf.size() - have);
+    have += std::min(n, out.size() - have);
   }
+  return have;
+}
+
+}  // namespace
+
+X86Insn decode_x86(const CodeImage& image, Ip ip, int bits) {
+  Buffer buf;
+  const size_t have = read_insn(image, ip, buf);
   return decode_x86(ByteSpan(buf.data(), have), ip, bits);
+}
+
+GapCause why_no_instruction(const CodeImage& image, Ip ip) {
+  Buffer buf;
+  const size_t have = read_insn(image, ip, buf);
+  return image.version_unknown(Ip(ip.value() + have)) ? GapCause::code_version_unknown : GapCause::image_missing;
 }
 
 struct BlockExpander::Impl {

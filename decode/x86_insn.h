@@ -31,6 +31,9 @@ X86Insn decode_x86(ByteSpan bytes, Ip ip, int bits = 64);
 /// The same, reading from an image. Handles instructions that cross sections.
 X86Insn decode_x86(const CodeImage& image, Ip ip, int bits = 64);
 
+/// Why the instruction at ip cannot be read where bytes for it are missing: image_missing or code_version_unknown.
+GapCause why_no_instruction(const CodeImage& image, Ip ip);
+
 /// Addresses of a block's instructions: event.count of them, from event.ip to event.last_ip. Remembers what
 /// it decoded, so that a block that runs again costs a look-up. Not thread-safe.
 class BlockExpander {

@@ -51,7 +51,7 @@ class CallItems : public Reader<CallItem> {
   }
 
   std::shared_ptr<const Place> place(uint64_t ip) {
-    return ip == 0 ? nullptr : snapshot_.places->find(last_.pid, snapshot_.trace->record_time_of(last_), Ip(ip));
+    return ip == 0 ? nullptr : snapshot_.places->find(last_.pid, snapshot_.trace->record_times_of(last_), Ip(ip));
   }
 
   void take_calls() {

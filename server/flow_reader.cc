@@ -105,7 +105,7 @@ class FlowItems : public FlowReader {
     out.instructions.reset();
     out.instructions_missing = false;
     if (question_.detail == Detail::events || !has_address(e.event)) return;
-    const RecordTime time = snapshot_.trace->record_time_of(e);
+    const Interval<RecordTime> time = snapshot_.trace->record_times_of(e);
     out.place = snapshot_.places->find(e.pid, time, Ip(e.event.ip));
     if (question_.detail != Detail::instructions || e.event.kind != EventKind::block) return;
     out.instructions = instructions(e, time, out.place);
@@ -113,7 +113,7 @@ class FlowItems : public FlowReader {
   }
 
   /// A block that ran before costs a look-up.
-  std::shared_ptr<const std::vector<Instruction>> instructions(const decode::FlowEvent& e, RecordTime time,
+  std::shared_ptr<const std::vector<Instruction>> instructions(const decode::FlowEvent& e, Interval<RecordTime> time,
                                                                const std::shared_ptr<const Place>& first) {
     const auto image = snapshot_.trace->image_of(e);
     const BlockKey key{image.get(), e.event.ip, e.event.last_ip, e.event.count};

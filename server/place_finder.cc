@@ -85,27 +85,54 @@ void PlaceFinder::name_kernel_code(Place& place, const decode::CodeLocation* whe
   place.function_offset = place.ip - symbol->begin;
 }
 
-std::shared_ptr<const Place> PlaceFinder::find(Pid pid, RecordTime time, Ip ip) {
+ImageKind PlaceFinder::kind_of(uint32_t image) const {
+  for (const ImageInfo& i : trace_.info().images)
+    if (i.id == image) return i.kind;
+  return ImageKind::elf;
+}
+
+/// As its jitdump or its perf map says.
+void PlaceFinder::name_by_process(Place& place, Pid pid, const std::optional<decode::CodeLocation>& where) const {
+  const auto function = trace_.made_function(pid, where, Ip(place.ip));
+  if (!function) return;
+  place.function = function->name;
+  place.function_offset = function->offset;
+  if (!function->file.empty()) place.lines.push_back({function->name, function->file, function->line, 0, false});
+}
+
+std::shared_ptr<const Place> PlaceFinder::find(Pid pid, Interval<RecordTime> time, Ip ip) {
   const auto where = trace_.locate(pid, time, ip);
-  const Key key{where ? where->image : 0, where ? where->image_offset : 0, ip.value()};
+  Key key{where ? where->image : 0, where ? where->image_offset : 0, ip.value(), kNoPid};
+  // The bytes of several processes may be one image, but each names its own.
+  const bool in_kernel = ip.value() >> 63 != 0;
+  if (key.image != 0 && !in_kernel && kind_of(key.image) == ImageKind::memory) key.pid = pid;
   // Without an image the path is not part of the key: such places are made afresh.
   if (key.image != 0)
     if (const auto it = places_.find(key); it != places_.end()) return it->second;
 
   auto place = std::make_shared<Place>();
   place->ip = ip.value();
-  const bool in_kernel = ip.value() >> 63 != 0;
   if (!where) {
     place->module = "?";
     place->module_offset = ip.value();
-    if (in_kernel) name_kernel_code(*place, nullptr);
+    if (in_kernel)
+      name_kernel_code(*place, nullptr);
+    else
+      name_by_process(*place, pid, where);
     return place;
   }
   place->module = where->path.empty() ? "?" : where->path;
   place->module_offset = where->image_offset;
-  if (key.image == 0) return place;
+  if (key.image == 0) {
+    if (place->module.starts_with('/') && !place->module.starts_with("//")) return place;  // a file without its bytes
+    if (!in_kernel) name_by_process(*place, pid, where);
+    return place;
+  }
+  const ImageKind kind = kind_of(key.image);
   if (in_kernel) {
     name_kernel_code(*place, &*where);
+  } else if (kind == ImageKind::memory || kind == ImageKind::jitdump) {
+    name_by_process(*place, pid, where);
   } else if (decode::ElfSymbols* symbols = symbols_of(key.image)) {
     if (const auto address = symbols->address_of_offset(where->image_offset)) {
       place->module_offset = *address;

@@ -25,13 +25,14 @@ class PlaceFinder {
       : trace_(trace), source_(source), debug_dirs_(debug_dirs) {}
 
   /// Never null.
-  std::shared_ptr<const Place> find(Pid pid, RecordTime time, Ip ip);
+  std::shared_ptr<const Place> find(Pid pid, Interval<RecordTime> time, Ip ip);
 
  private:
   static constexpr size_t kMaxPlaces = size_t{1} << 18;
   struct Key {
     uint32_t image;
     uint64_t offset, ip;
+    Pid pid;  // kNoPid: the same in every process
     bool operator==(const Key&) const = default;
   };
   struct KeyHash {
@@ -40,6 +41,8 @@ class PlaceFinder {
     }
   };
 
+  void name_by_process(Place& place, Pid pid, const std::optional<decode::CodeLocation>& where) const;
+  ImageKind kind_of(uint32_t image) const;
   decode::ElfSymbols* symbols_of(uint32_t image);
   const decode::Kallsyms& kernel_names();
   void name_kernel_code(Place& place, const decode::CodeLocation* where);

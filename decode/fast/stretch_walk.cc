@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "decode/packet_reader.h"
+#include "decode/x86_insn.h"
 
 namespace hindcast::decode {
 namespace {
@@ -234,7 +235,7 @@ bool StretchWalk::does_not_fit(uint32_t at) {
 /// Where the last block of a superblock has no known code behind it.
 void StretchWalk::stop_at(BlockId id) {
   const CodeBlock& b = graph_->last_block(id);
-  stuck_.cause = b.bad ? GapCause::desync : GapCause::image_missing;
+  stuck_.cause = b.bad ? GapCause::desync : why_no_instruction(*graph_->code(), Ip(b.behind()));
   stuck_.ip = b.behind();
   stuck_.entered = id;
   stuck_.to_its_end = b.count != 0;

@@ -86,6 +86,8 @@ class CodeImage {
   /// Copies up to out.size() bytes of code from ip on; returns how many are known there (0: none). May stop
   /// short at the end of a mapping: callers ask again from where it stopped.
   virtual size_t read(Ip ip, std::span<uint8_t> out) const = 0;
+  /// There was code, but it may have been written while it ran: read() gives no bytes there.
+  virtual bool version_unknown(Ip) const { return false; }
 };
 
 /// Tells the decoder whose code runs, whenever tracing turns on.

@@ -27,11 +27,16 @@ class AddressSpace : public ::testing::Test {
                           uint64_t offset = 0) {
     return {Pid(pid), Tid(pid), address, length, offset, 0, {}, path};
   }
+  static int byte(const CodeImage& code, uint64_t address) {
+    uint8_t b = 0;
+    return code.read(Ip(address), {&b, 1}) == 1 ? b : -1;
+  }
   /// The byte at an address, -1 when it is not known.
   int at(AddressSpaces& s, int pid, uint64_t time, uint64_t address) {
     uint8_t b = 0;
     return s.image_at(Pid(pid), Tid(pid), RecordTime(time), RecordTime(time))->read(Ip(address), {&b, 1}) == 1 ? b : -1;
   }
+  static Interval<RecordTime> now(uint64_t time) { return {RecordTime(time), RecordTime(time)}; }
   SnapshotInfo info;
   test::MemorySource source;
   ImageStore images{info, source};
@@ -190,19 +195,153 @@ TEST_F(AddressSpace, LocateNamesFileAndOffset) {
   AddressSpaces s(info, images);
   s.map(RecordTime(1), Tid(1), map_of(1, 0x10000, "/a", 0x2000, 0x1000));
   s.map(RecordTime(1), Tid(1), map_of(1, 0x20000, "/not-captured", 0x2000));
-  auto l = s.locate(one, RecordTime(2), Ip(0x10010));
+  auto l = s.locate(one, now(2), Ip(0x10010));
   ASSERT_TRUE(l.has_value());
   EXPECT_EQ(l->image, a);
   EXPECT_EQ(l->image_offset, 0x1010u);
   EXPECT_EQ(l->path, "/a");
   EXPECT_EQ(l->build_id, "abcd");
   EXPECT_EQ(l->map_start, 0x10000u);
-  l = s.locate(one, RecordTime(2), Ip(0x20010));
+  l = s.locate(one, now(2), Ip(0x20010));
   ASSERT_TRUE(l.has_value());
   EXPECT_EQ(l->image, 0u);
   EXPECT_EQ(l->path, "/not-captured");
-  EXPECT_FALSE(s.locate(one, RecordTime(0), Ip(0x10010)).has_value());
-  EXPECT_FALSE(s.locate(one, RecordTime(2), Ip(0x30000)).has_value());
+  EXPECT_FALSE(s.locate(one, now(0), Ip(0x10010)).has_value());
+  EXPECT_FALSE(s.locate(one, now(2), Ip(0x30000)).has_value());
+}
+
+// ---- code that changes
+
+TEST_F(AddressSpace, AStretchOverAChangeKnowsOnlyWhatDidNotChange) {
+  const uint32_t before = image("//anon", 0xaa), after = image("//anon", 0xaa);
+  source.images[after][0x800] = 0xbb;
+  placement(before, one, 0x1000, 10, 20);
+  placement(after, one, 0x1000, 20, 30);
+  AddressSpaces s(info, images);
+  const auto code = s.image_at(one, Tid(1), now(15), RecordTime(25));
+  EXPECT_EQ(byte(*code, 0x1000), 0xaa);
+  EXPECT_EQ(byte(*code, 0x1800), -1);
+  EXPECT_TRUE(code->version_unknown(Ip(0x1800)));
+  EXPECT_FALSE(code->version_unknown(Ip(0x1801)));
+  EXPECT_EQ(byte(*code, 0x1801), 0xaa);
+  EXPECT_EQ(at(s, 1, 19, 0x1800), 0xaa);
+  EXPECT_EQ(at(s, 1, 21, 0x1800), 0xbb);
+  // A begin that may lie on either side is no better than a stretch over it.
+  EXPECT_TRUE(s.image_at(one, Tid(1), {RecordTime(15), RecordTime(25)}, RecordTime(25))->version_unknown(Ip(0x1800)));
+}
+
+TEST_F(AddressSpace, AChangeInAThreadsOwnCallLiesBetweenItsStretches) {
+  placement(image("//anon", 0xaa), one, 0x1000, 10, 20);
+  placement(image("//anon", 0xbb), one, 0x1000, 20, 30);
+  info.placements.back().by = Tid(7);
+  AddressSpaces s(info, images);
+  const auto own = [&](uint64_t begun, uint64_t latest, uint64_t ended) {
+    return byte(*s.image_at(one, Tid(7), {RecordTime(begun), RecordTime(latest)}, RecordTime(ended)), 0x1000);
+  };
+  EXPECT_EQ(own(15, 15, 25), 0xaa) << "the call ended it, whatever the clocks say";
+  EXPECT_EQ(own(15, 25, 28), 0xbb);
+  EXPECT_EQ(byte(*s.image_at(one, Tid(8), now(15), RecordTime(25)), 0x1000), -1) << "another thread's";
+}
+
+TEST_F(AddressSpace, UnknownCodeHidesWhatWasThereUntilANewLook) {
+  placement(image("//anon", 0xaa), one, 0x1000, 10, 20);
+  info.unknown_code.push_back({one, 0x1000, 0x1000, RecordTime(20), RecordTime(30)});
+  placement(image("//anon", 0xbb), one, 0x1000, 30, 40);
+  AddressSpaces s(info, images);
+  const auto unknown = [&](uint64_t begun, uint64_t ended) {
+    return s.image_at(one, Tid(1), now(begun), RecordTime(ended))->version_unknown(Ip(0x1000));
+  };
+  EXPECT_EQ(at(s, 1, 19, 0x1000), 0xaa);
+  EXPECT_TRUE(unknown(15, 25));
+  EXPECT_TRUE(unknown(22, 25));
+  EXPECT_TRUE(unknown(25, 35));
+  EXPECT_FALSE(unknown(31, 35));
+  EXPECT_EQ(at(s, 1, 31, 0x1000), 0xbb);
+  EXPECT_FALSE(s.image_at(two, Tid(2), now(25), RecordTime(25))->version_unknown(Ip(0x1000))) << "another process";
+}
+
+TEST_F(AddressSpace, CodeThatCameDuringAStretchIsKnownWhereNothingWasBefore) {
+  placement(image("//anon", 0xaa), one, 0x1000, 20, 40);
+  AddressSpaces s(info, images);
+  EXPECT_EQ(byte(*s.image_at(one, Tid(1), now(10), RecordTime(30)), 0x1000), 0xaa);
+  EXPECT_EQ(at(s, 1, 10, 0x1000), -1);
+}
+
+TEST_F(AddressSpace, JitCodeIsThereFromItsTimeUntilOtherCodeIsLoadedOverIt) {
+  const uint32_t dump = image("jit-1.dump", 0, 0x300);
+  info.images.back().kind = ImageKind::jitdump;
+  for (size_t i = 0; i < 0x300; ++i) source.images[dump][i] = static_cast<uint8_t>(i / 0x100 + 1);
+  AddressSpaces s(info, images);
+  s.jit(one, {0x1000, 0x100, dump, 0x000, now(10)});
+  s.jit(one, {0x2000, 0x100, dump, 0x100, now(10)});
+  s.jit(one, {0x1080, 0x100, dump, 0x200, {RecordTime(20), RecordTime(22)}});
+  EXPECT_EQ(at(s, 1, 9, 0x1000), -1);
+  EXPECT_EQ(at(s, 1, 15, 0x1000), 1);
+  EXPECT_EQ(at(s, 1, 15, 0x1080), 1);
+  EXPECT_EQ(at(s, 1, 25, 0x107f), 1);
+  EXPECT_EQ(at(s, 1, 25, 0x1080), 3);
+  EXPECT_EQ(at(s, 1, 25, 0x2000), 2);
+  const auto during = s.image_at(one, Tid(1), now(21), RecordTime(21));
+  EXPECT_TRUE(during->version_unknown(Ip(0x1080)));
+  EXPECT_FALSE(during->version_unknown(Ip(0x107f)));
+  EXPECT_EQ(byte(*during, 0x1100), 3) << "nothing was there before";
+  EXPECT_EQ(at(s, 2, 25, 0x2000), -1);
+  EXPECT_EQ(at(s, 1, 15, 0x1000), 1) << "asking about the past again";
+
+  const auto where = s.locate(one, now(25), Ip(0x1090));
+  ASSERT_TRUE(where.has_value());
+  EXPECT_EQ(where->image, dump);
+  EXPECT_EQ(where->image_offset, 0x210u);
+  EXPECT_EQ(s.locate(one, now(15), Ip(0x1090))->image_offset, 0x90u);
+  EXPECT_FALSE(s.locate(one, now(5), Ip(0x1090)).has_value());
+  EXPECT_EQ(s.locate(one, {RecordTime(5), RecordTime(15)}, Ip(0x1090))->image_offset, 0x90u) << "made meanwhile";
+}
+
+TEST_F(AddressSpace, JitCodeMovesGoesAndIsInheritedUntilExec) {
+  const uint32_t dump = image("jit-1.dump", 7, 0x100);
+  info.images.back().kind = ImageKind::jitdump;
+  AddressSpaces s(info, images);
+  s.jit(one, {0x1000, 0x100, dump, 0, now(10)});
+  s.jit(one, {0x1000, 0x100, 0, 0, now(20)});
+  s.jit(one, {0x5000, 0x100, dump, 0, now(20)});
+  s.fork(RecordTime(30), one, two);
+  s.exec(RecordTime(40), Tid(1), one);
+  s.exec(RecordTime(50), Tid(2), two);
+  s.jit(one, {0x7000, 0x100, dump, 0, now(60)});
+  EXPECT_EQ(at(s, 1, 15, 0x1000), 7);
+  EXPECT_EQ(at(s, 1, 25, 0x1000), -1);
+  EXPECT_EQ(at(s, 1, 25, 0x5000), 7);
+  EXPECT_EQ(at(s, 2, 35, 0x5000), 7);
+  EXPECT_EQ(at(s, 2, 35, 0x1000), -1);
+  EXPECT_EQ(at(s, 1, 45, 0x5000), -1);
+  EXPECT_EQ(at(s, 2, 45, 0x5000), 7);
+  EXPECT_EQ(at(s, 2, 55, 0x5000), -1);
+  EXPECT_EQ(at(s, 1, 65, 0x7000), 7);
+  EXPECT_EQ(at(s, 2, 65, 0x7000), -1);
+}
+
+TEST_F(AddressSpace, ACopyThatHeldAllTheTimeIsRightAboutCodeThatWasPatched) {
+  const uint32_t dump = image("jit-1.dump", 7, 0x100), copy = image("//anon", 7);
+  info.images[dump - 1].kind = ImageKind::jitdump;
+  source.images[copy][0x10] = 9;
+  placement(copy, one, 0x1000, 20, 30);
+  info.unknown_code.push_back({one, 0x1000, 0x1000, RecordTime(0), RecordTime(19)});
+  AddressSpaces s(info, images);
+  s.jit(one, {0x1000, 0x100, dump, 0, now(10)});
+  s.jit(one, {0x1080, 0x10, dump, 0, now(25)});
+  EXPECT_EQ(at(s, 1, 15, 0x1010), 7) << "the compiler's word, where no look says otherwise";
+  EXPECT_EQ(at(s, 1, 22, 0x1010), 9);
+  EXPECT_EQ(at(s, 1, 22, 0x1020), 7);
+  EXPECT_EQ(byte(*s.image_at(one, Tid(1), now(22), RecordTime(35)), 0x1010), 7) << "the copy need not hold to its end";
+  EXPECT_EQ(at(s, 1, 27, 0x1084), 7) << "told of later, and the same";
+}
+
+TEST_F(AddressSpace, JitCodeWithoutATimeIsUnknown) {
+  AddressSpaces s(info, images);
+  s.jit(one, {0x1000, 0x100, kUnknownImage, 0, Interval<RecordTime>::unknown()});
+  const auto code = s.image_at(one, Tid(1), now(20), RecordTime(25));
+  EXPECT_TRUE(code->version_unknown(Ip(0x1000)));
+  EXPECT_FALSE(s.locate(one, now(20), Ip(0x1000)).has_value());
 }
 
 TEST_F(AddressSpace, MappingThatWrapsAroundIsIgnored) {
