@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
 
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
@@ -16,13 +17,28 @@ namespace hindcast::capture {
 namespace {
 
 constexpr size_t kMostUses = 10000;  // mappings remembered per file, for files whose path is ambiguous
-constexpr uint64_t kMostPerMapping = uint64_t{64} << 20;
-constexpr uint64_t kMostCopied = uint64_t{512} << 20;
 
 /// Names that are no paths: "[heap]", "//anon", "anon_inode:[perf_event]", "socket:[1]".
 bool names_a_file(const std::string& path) {
   return path.size() > 1 && path[0] == '/' && path[1] != '/' && path.rfind("/dev/zero", 0) != 0 &&
          path.rfind("/SYSV", 0) != 0;
+}
+
+/// "jit-4711.dump", the name by which perf finds such files, too.
+bool names_a_jitdump(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  constexpr std::string_view kBegin = "jit-", kEnd = ".dump";
+  if (!name.starts_with(kBegin) || !name.ends_with(kEnd) || name.size() <= kBegin.size() + kEnd.size()) return false;
+  const std::string_view digits(name.data() + kBegin.size(), name.size() - kBegin.size() - kEnd.size());
+  return std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// As "JiTD" in either byte order.
+bool begins_as_jitdump(const Fd& fd) {
+  char magic[4] = {};
+  if (::pread(fd.get(), magic, sizeof magic, 0) != sizeof magic) return false;
+  const std::string_view text(magic, sizeof magic);
+  return text == "JiTD" || text == "DTiJ";
 }
 
 std::string hex(uint64_t v) {
@@ -57,6 +73,36 @@ Match matches(const Candidate& c, const MapRecord& map) {
   // overlay and btrfs mounts report another device to stat than to the mapping
   return same ? Match::sure : Match::maybe;
 }
+
+/// Copies of memory, equal ones once.
+struct MemoryImages {
+  std::vector<CapturedImage> images;
+  std::unordered_multimap<size_t, uint32_t> by_hash;
+
+  /// Its index in images.
+  uint32_t add(const std::string& path, std::vector<uint8_t> bytes) {
+    const size_t hash = std::hash<std::string_view>()({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    const auto [first, last] = by_hash.equal_range(hash);
+    for (auto it = first; it != last; ++it)
+      if (images[it->second].info.path == path && images[it->second].memory == bytes) return it->second;
+    CapturedImage image;
+    // the vdso in memory is a whole ELF file, symbols included
+    const auto identity = read_elf_identity([&](uint64_t offset, std::span<uint8_t> out) -> size_t {
+      if (offset >= bytes.size()) return 0;
+      const size_t n = std::min<uint64_t>(out.size(), bytes.size() - offset);
+      std::memcpy(out.data(), bytes.data() + offset, n);
+      return n;
+    });
+    image.info.kind = path == "[vdso]" && identity.is_elf ? ImageKind::elf : ImageKind::memory;
+    image.info.build_id = to_hex(identity.build_id);
+    image.info.path = path;
+    image.info.bytes = bytes.size();
+    image.memory = std::move(bytes);
+    by_hash.emplace(hash, static_cast<uint32_t>(images.size()));
+    images.push_back(std::move(image));
+    return static_cast<uint32_t>(images.size() - 1);
+  }
+};
 
 }  // namespace
 
@@ -122,6 +168,7 @@ CodeBytes::File CodeBytes::open_file(const MapRecord& map) const {
     f.note = "image uncertain: " + map.path + " has another inode than the mapping (overlay file system, or replaced)";
   f.fd = std::move(best.fd);
   f.is_elf = best.identity.is_elf;
+  f.is_jitdump = !f.is_elf && names_a_jitdump(map.path);
   f.build_id = best.identity.build_id;
   f.bytes = static_cast<uint64_t>(best.st.st_size);
   return f;
@@ -151,79 +198,11 @@ void CodeBytes::add(const MapRecord& map, RecordTime time) {
   if (!wanted(map)) return;
   File& f = file_of(map);
   f.used = true;
+  has_jitdump_ |= f.is_jitdump;
   if (f.uses.size() < kMostUses)
     f.uses.push_back({map.pid, map.start, map.length, map.file_offset, time});
   else
     dropped_uses_++;
-}
-
-void CodeBytes::add_memory(PlacementInfo placement, const std::string& path, std::vector<uint8_t> bytes) {
-  const auto same = std::find_if(memory_.begin(), memory_.end(),
-                                 [&](const CapturedImage& i) { return i.info.path == path && i.memory == bytes; });
-  placement.image = static_cast<uint32_t>(same - memory_.begin());
-  if (same == memory_.end()) {
-    CapturedImage image;
-    // the vdso in memory is a whole ELF file, symbols included
-    const auto identity = read_elf_identity([&](uint64_t offset, std::span<uint8_t> out) -> size_t {
-      if (offset >= bytes.size()) return 0;
-      const size_t n = std::min<uint64_t>(out.size(), bytes.size() - offset);
-      std::memcpy(out.data(), bytes.data() + offset, n);
-      return n;
-    });
-    image.info.kind = path == "[vdso]" && identity.is_elf ? ImageKind::elf : ImageKind::memory;
-    image.info.build_id = to_hex(identity.build_id);
-    image.info.path = path;
-    image.info.bytes = bytes.size();
-    image.memory = std::move(bytes);
-    memory_.push_back(std::move(image));
-  }
-  for (PlacementInfo& known : memory_placements_) {
-    if (known.pid != placement.pid || known.address != placement.address || known.length != placement.length ||
-        known.image != placement.image || known.from != placement.from)
-      continue;
-    known.to = std::max(known.to, placement.to);  // the same bytes, looked at again
-    return;
-  }
-  memory_placements_.push_back(placement);
-}
-
-void CodeBytes::copy_anonymous(Pid pid, RecordTime now) {
-  const auto maps = read_maps(proc_, pid);
-  if (!maps) return;  // it ended: what it had mapped cannot be read any more
-  const std::string name = "process " + std::to_string(pid.value());
-  Fd mem(::open((proc_ + "/" + std::to_string(pid.value()) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
-  uint64_t copied = 0;
-  for (const CapturedImage& image : memory_) copied += image.memory.size();
-  for (const MapRecord& m : *maps) {
-    if (!(m.prot & PROT_EXEC) || !(m.prot & PROT_READ) || names_a_file(m.path) || m.path == "[vsyscall]") continue;
-    const std::string what = name + ": " + m.path + " at 0x" + hex(m.start);
-    if (!mem.valid()) {
-      notes_.insert("image missing: memory of " + what + " may not be read (CAP_SYS_PTRACE)");
-      continue;
-    }
-    if (m.length > kMostPerMapping || copied + m.length > kMostCopied) {
-      notes_.insert("image missing: " + what + " is larger than the limit for copied memory (" +
-                    std::to_string(m.length >> 20) + " MiB)");
-      continue;
-    }
-    std::vector<uint8_t> bytes(m.length);
-    size_t got = 0;
-    while (got < bytes.size()) {
-      const ssize_t n = ::pread(mem.get(), bytes.data() + got, bytes.size() - got, static_cast<off_t>(m.start + got));
-      if (n <= 0) break;
-      got += static_cast<size_t>(n);
-    }
-    if (got < bytes.size()) notes_.insert("image cut short: " + what + " could not be read to its end");
-    if (got == 0) continue;
-    bytes.resize(got);
-    copied += got;
-    PlacementInfo p;
-    p.pid = pid;
-    p.address = m.start;
-    p.length = got;
-    p.to = now;
-    add_memory(p, m.path, std::move(bytes));
-  }
 }
 
 void CodeBytes::Collected::append(Collected&& more) {
@@ -239,7 +218,7 @@ void CodeBytes::Collected::append(Collected&& more) {
   notes.insert(notes.end(), more.notes.begin(), more.notes.end());
 }
 
-CodeBytes::Collected CodeBytes::collect() {
+CodeBytes::Collected CodeBytes::collect(const CodeWatch& watch, const PerfMaps& maps, std::vector<MemoryCopy> copies) {
   Collected out;
   std::map<std::string, int> images_by_path;
   for (const auto& [key, f] : files_)
@@ -248,7 +227,8 @@ CodeBytes::Collected CodeBytes::collect() {
   for (auto& [key, f] : files_) {
     if (!f.used) continue;
     const bool executable_rule = rule_ == CodeRule::executable;
-    if (f.fd.valid() && !f.is_elf && !executable_rule) continue;  // a data file that the program maps
+    if (f.fd.valid() && !f.is_elf && !f.is_jitdump && !executable_rule) continue;  // a data file that the program maps
+    if (!f.is_elf && key.path.starts_with("/memfd:")) continue;  // it changes as memory does, and is watched as such
     if (!f.note.empty()) notes_.insert(f.note);
     if (!f.fd.valid()) continue;
     CapturedImage image;
@@ -257,6 +237,23 @@ CodeBytes::Collected CodeBytes::collect() {
     image.info.build_id = to_hex(f.build_id);
     image.info.path = key.path;
     image.info.bytes = f.bytes;
+    if (f.is_jitdump) {
+      if (!begins_as_jitdump(f.fd)) {
+        out.notes.push_back("image missing: " + key.path + " is named like a jitdump and does not begin as one");
+        --next_id;
+        continue;
+      }
+      // The process has gone on writing since.
+      struct stat st {};
+      if (::fstat(f.fd.get(), &st) == 0) image.info.bytes = static_cast<uint64_t>(st.st_size);
+      if (image.info.bytes > kMostJitdump) {
+        out.notes.push_back("image cut short: " + key.path + " has more than " + std::to_string(kMostJitdump >> 20) +
+                            " MiB: code that it told of last is not known");
+        image.info.bytes = kMostJitdump;
+      }
+      image.info.kind = ImageKind::jitdump;
+      if (!f.uses.empty()) image.info.pid = f.uses.front().pid;
+    }
     image.file = Fd(::fcntl(f.fd.get(), F_DUPFD_CLOEXEC, 3));
     if (!image.file.valid()) {
       out.notes.push_back("image missing: " + key.path + ": no descriptor for it: " + std::strerror(errno));
@@ -264,22 +261,35 @@ CodeBytes::Collected CodeBytes::collect() {
       continue;
     }
     // MMAP2 records place ELF files by path and build-id; where that does not single one out, say it
-    if (!f.is_elf || (images_by_path[key.path] > 1 && key.build_id.empty()))
+    if (!f.is_jitdump && (!f.is_elf || (images_by_path[key.path] > 1 && key.build_id.empty())))
       for (const Use& u : f.uses)
         out.placements.push_back({u.pid, u.address, u.length, u.offset, image.info.id, u.time, RecordTime::max()});
     out.images.push_back(std::move(image));
   }
-  const uint32_t first_memory = next_id;
-  for (const CapturedImage& image : memory_) {
-    CapturedImage& copy = out.images.emplace_back();
-    copy.info = image.info;
-    copy.info.id = next_id++;
-    copy.memory = image.memory;
+  for (PerfMaps::Map& map : maps.collect(out.notes)) {
+    CapturedImage& image = out.images.emplace_back();
+    image.info.id = next_id++;
+    image.info.kind = ImageKind::perf_map;
+    image.info.path = map.path;
+    image.info.bytes = map.bytes;
+    image.info.pid = map.pid;
+    image.file = std::move(map.file);
   }
-  for (PlacementInfo p : memory_placements_) {
-    p.image += first_memory;
-    out.placements.push_back(p);
+  for (MemoryCopy& copy : watch.versions()) copies.push_back(std::move(copy));
+  MemoryImages memory;
+  for (MemoryCopy& copy : copies) {
+    const uint32_t image = next_id + memory.add(copy.path, std::move(copy.bytes));
+    for (PlacementInfo p : copy.placements) {
+      p.image = image;
+      out.placements.push_back(p);
+    }
   }
+  for (CapturedImage& image : memory.images) {
+    image.info.id = next_id++;
+    out.images.push_back(std::move(image));
+  }
+  out.unknown = watch.unknown();
+  notes_.insert(watch.notes().begin(), watch.notes().end());
   if (dropped_uses_)
     notes_.insert(std::to_string(dropped_uses_) + " mappings beyond " + std::to_string(kMostUses) +
                   " of one file were not remembered one by one");

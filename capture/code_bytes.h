@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "capture/code_watch.h"
+#include "capture/perf_maps.h"
 #include "capture/record_builder.h"
 #include "hindcast/cut.h"
 #include "hindcast/fd.h"
@@ -37,21 +39,20 @@ class CodeBytes {
   /// A mapping that is kept in the recording.
   void add(const MapRecord& map, RecordTime time);
 
-  /// Copies executable memory that no file backs from a living process: the vdso and anonymous code. Bounded
-  /// to 64 MiB a mapping and 512 MiB in all; bytes that are here already count once.
-  void copy_anonymous(Pid pid, RecordTime now);
-  /// Memory that somebody else copied; placement.image is set here.
-  void add_memory(PlacementInfo placement, const std::string& path, std::vector<uint8_t> bytes);
+  /// A process has mapped a jit-PID.dump.
+  bool has_jitdump() const { return has_jitdump_; }
+  static constexpr uint64_t kMostJitdump = uint64_t{1} << 30;  // bytes; what is beyond is left out, with a note
 
   struct Collected {
     std::vector<CapturedImage> images;
     std::vector<PlacementInfo> placements;
+    std::vector<UnknownCode> unknown;
     std::vector<std::string> notes;
     /// Takes over what another one holds, with new numbers.
     void append(Collected&& more);
   };
-  /// Everything so far, numbered from 1, with descriptors of its own. A copy: the window goes on.
-  Collected collect();
+  /// Everything so far, numbered from 1, with descriptors of its own, and with what the others know. A copy: the window goes on.
+  Collected collect(const CodeWatch& watch, const PerfMaps& maps, std::vector<MemoryCopy> copies);
 
  private:
   /// A file as a record identifies it: the same path may name different files over time.
@@ -69,6 +70,7 @@ class CodeBytes {
   struct File {
     Fd fd;
     bool is_elf = false;
+    bool is_jitdump = false;  // by its name; it begins as one when it is collected
     bool used = false;
     std::string build_id;  // raw bytes, from the file itself
     uint64_t bytes = 0;
@@ -83,8 +85,7 @@ class CodeBytes {
   CodeRule rule_;
   std::string proc_;
   std::map<FileKey, File> files_;
-  std::vector<CapturedImage> memory_;
-  std::vector<PlacementInfo> memory_placements_;  // image: index in memory_
+  bool has_jitdump_ = false;
   std::set<std::string> notes_;
   uint64_t dropped_uses_ = 0;
 };

@@ -202,7 +202,8 @@ class Doctor {
         {CAP_IPC_LOCK, "CAP_IPC_LOCK", false, "ring sizes are limited by perf_event_mlock_kb"},
         {CAP_BPF, "CAP_BPF", true, "waits and wake-ups are not recorded"},
         {CAP_NET_ADMIN, "CAP_NET_ADMIN", false, "network messages are not recorded"},
-        {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", false, "memory and mappings of other users' processes cannot be read"},
+        {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", false,
+         "memory and mappings of other users' processes cannot be read, nor code that they make at run time"},
         {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", false, "programs that only their owner may read are missing"},
         {CAP_SYSLOG, "CAP_SYSLOG", false, "kernel symbols have no addresses"},
     };

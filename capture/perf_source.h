@@ -42,7 +42,6 @@ class PerfSource : public PtSource {
   Result<std::vector<Cut>> freeze() override;
   bool traces_kernel() const override { return config_.kernel; }
   void describe(SnapshotInfo& info) const override;
-  std::vector<MemoryCopy> take_memory_copies() override { return {}; }
 
  private:
   struct CpuTrace {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/memory_copy.h"
 #include "hindcast/cut.h"
 #include "hindcast/perf_record.h"
 #include "hindcast/result.h"
@@ -84,13 +85,8 @@ class PtSource {
   /// Fills what only the source knows: cpu, clock, record_clock, notes.
   virtual void describe(SnapshotInfo& info) const = 0;
 
-  /// Memory that the source copied itself (executable anonymous memory): bytes and where they belong.
-  struct MemoryCopy {
-    PlacementInfo placement;
-    std::string path;
-    std::vector<uint8_t> bytes;
-  };
-  virtual std::vector<MemoryCopy> take_memory_copies() = 0;
+  /// Code in memory that the source itself knows of: all that is known by now.
+  virtual std::vector<MemoryCopy> memory_copies() { return {}; }
 };
 
 }  // namespace hindcast::capture

@@ -91,6 +91,7 @@ Result<void> write_snapshot(SnapshotOutput& output, Frozen& frozen, const Window
   info.placements.insert(info.placements.end(), code.placements.begin(), code.placements.end());
   clip_to_images(info.placements, info.images);
   limit(info.placements, bundle::kMaxPlacements, "placements", info.notes);
+  info.unknown_code = std::move(code.unknown);
   limit(info.root_pids, bundle::kMaxRootPids, "process ids", info.notes);
   fit_texts(info);
 

@@ -24,6 +24,7 @@ constexpr milliseconds kPollSimulated{2};  // the simulated trace is made of wha
 constexpr milliseconds kPollReal{10};
 constexpr milliseconds kCgroupLook{500};
 constexpr milliseconds kCpuLook{500};
+constexpr milliseconds kMapLook{1000};
 /// A record is visible at most this long after its time stamp: the kernel writes it with preemption off, so only a CPU
 /// that its hypervisor stopped takes longer. Records that do are counted and noted.
 constexpr milliseconds kRecordsSettle{5};
@@ -90,12 +91,9 @@ Result<void> Window::open(const sigset_t& mask) {
 }
 
 Result<void> Window::open_bpf() {
-  if (config_.waits == Want::no && config_.net == Want::no) return {};
-  clock_.emplace().sample();  // before any record
+  clock_.sample();  // before any record
   HC_TRY_VOID(open_waits());
-  HC_TRY_VOID(open_net());
-  if (!waits_ && !net_) clock_.reset();
-  return {};
+  return open_net();
 }
 
 Result<void> Window::open_waits() {
@@ -154,6 +152,9 @@ void Window::watch_cgroup() {
     const RecordTime at = now();
     if (const auto maps = read_maps("/proc", pid)) {
       for (const MapRecord& map : *maps) code_.add(map, at);
+      if (std::any_of(maps->begin(), maps->end(),
+                      [](const MapRecord& m) { return is_memory_code(m) && m.path != "[vdso]"; }))
+        code_watch_.add_running(pid, at);
     } else {
       note("the code of process " + std::to_string(pid.value()) +
            " is not known before it maps more: " + maps.error().text());
@@ -234,11 +235,33 @@ void Window::store(Delivered& d) {
     }
     return;
   }
+  const RecordTime time(d.key.time);
   if (record.type == perf::kMmap2) {
     const auto map = read_map_record(record, perf::kOurSampleType);
-    if (map && tree_.contains(map->pid)) code_.add(*map, RecordTime(d.key.time));
+    if (map && tree_.contains(map->pid)) {
+      code_.add(*map, time);
+      if (!simulated_) code_watch_.on_map(*map, time, map->tid);
+    }
+  } else if (!simulated_) {
+    tell_code_watch(record, time);
   }
   store_->add(d.cpu, d.key, d.bytes);
+}
+
+void Window::tell_code_watch(const perf::Record& record, RecordTime time) {
+  if (record.type == perf::kComm) {
+    const auto comm = read_comm_record(record);
+    if (comm && comm->exec && tree_.contains(comm->pid)) code_watch_.on_exec(comm->pid, time);
+  } else if (record.type == perf::kFork) {
+    const auto task = read_task_record(record);
+    if (task && tree_.contains(task->pid)) code_watch_.on_fork(task->parent_pid, task->pid, time);
+  } else if (record.type == perf::kExit) {
+    const auto task = read_task_record(record);
+    const auto alive = tree_.alive();
+    if (task && std::find(alive.begin(), alive.end(), task->pid) == alive.end()) code_watch_.on_exit(task->pid, time);
+  } else if (record.type == perf::kLost) {
+    code_watch_.on_lost();
+  }
 }
 
 void Window::drain() {
@@ -272,12 +295,13 @@ void Window::deliver_settled() {
   drain();
   if (waits_) waits_->poll();
   if (net_) net_->poll();
-  if (clock_) clock_->poll(wall);
+  clock_.poll(wall);
   const RecordTime reading = now ? *now : sideband_->newest();
   if (settling_ && wall - settling_since_ >= kRecordsSettle) {
     deliver(*settling_);
     keep_waits(settling_since_);
-    if (clock_) forget_clock();
+    forget_clock();
+    code_watch_.settle(*settling_);
     source_.sideband_complete_until(*settling_);
     complete_until_ = *settling_;
     complete_since_ = settling_since_;
@@ -295,10 +319,11 @@ void Window::keep_waits(Clock::time_point until) {
                [this](const wait::Record& record, std::span<uint8_t> whole) { return source_.on_wait(record, whole); });
 }
 
-/// Samples that no record of the window needs any more.
+/// Samples that no record of the window needs any more. A jitdump has all its records from its begin on.
 void Window::forget_clock() {
+  if (code_.has_jitdump()) return;
   const uint64_t waits = waits_ ? waits_->oldest() : UINT64_MAX, net = net_ ? net_->oldest() : UINT64_MAX;
-  clock_->forget_before(std::min(waits, net));
+  clock_.forget_before(std::min(waits, net));
 }
 
 Result<void> Window::step(std::span<const int> also) {
@@ -316,6 +341,7 @@ Result<void> Window::step(std::span<const int> also) {
   watch_cgroup();
   watch_cpus();
   if (kernel_code_) kernel_code_->look(now());
+  watch_code();
   deliver_settled();
   identities_.poll(Clock::now(), [this](Pid pid) { return tree_.contains(pid); });
   const auto before = Clock::now();
@@ -352,7 +378,11 @@ Result<std::optional<Frozen>> Window::take_snapshot() {
   }
   if (!pending_->cuts || complete_until_ < pending_->at) return std::optional<Frozen>();
   if (pending_->copied && complete_since_ <= *pending_->copied) return std::optional<Frozen>();
-  copy_memory();
+  if (!pending_->looked) {
+    look_at_code();
+    pending_->looked = simulated_ ? pending_->at : now();
+  }
+  if (complete_until_ < *pending_->looked) return std::optional<Frozen>();
   look_at_threads();
   Frozen frozen = collect(std::move(*pending_->cuts), pending_->tsc);
   pending_.reset();
@@ -369,6 +399,7 @@ Result<void> Window::finish_sideband() {
   if (waits_) waits_->finish();
   if (net_) net_->finish();
   deliver(RecordTime::max());
+  code_watch_.settle(RecordTime::max());
   keep_waits(Clock::time_point::max());
   source_.sideband_complete_until(end);
   return {};
@@ -380,18 +411,27 @@ Result<Frozen> Window::finish() {
   if (simulated_) HC_TRY_VOID(finish_sideband());
   HC_TRY(std::vector<Cut> cuts, source_.freeze());
   const Tsc end(__rdtsc());
-  copy_memory();
+  look_at_code();
   look_at_threads();
   if (kernel_code_) kernel_code_->copy(now());
   if (!simulated_) HC_TRY_VOID(finish_sideband());
   return collect(std::move(cuts), end);
 }
 
-void Window::copy_memory() {
-  if (!simulated_)
-    for (const Pid pid : tree_.alive()) code_.copy_anonymous(pid, now());
-  for (PtSource::MemoryCopy& m : source_.take_memory_copies())
-    code_.add_memory(m.placement, m.path, std::move(m.bytes));
+void Window::watch_code() {
+  const auto wall = Clock::now();
+  if (!simulated_) code_watch_.look(wall, [this] { return now(); });
+  if (wall < next_map_look_) return;
+  next_map_look_ = wall + kMapLook;
+  for (const Pid pid : tree_.alive()) perf_maps_.look(pid);
+}
+
+/// As it is now, whatever it costs.
+void Window::look_at_code() {
+  for (const Pid pid : tree_.alive()) {
+    perf_maps_.look(pid);
+    if (!simulated_) code_watch_.look_at(pid, [this] { return now(); });
+  }
 }
 
 Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
@@ -406,14 +446,14 @@ Frozen Window::collect(std::vector<Cut> cuts, Tsc end) {
   cuts.erase(sideband, cuts.end());
   for (Cut& c : store_->streams(cpus_, extra, identities_.records(store_->checkpoint_time())))
     cuts.push_back(std::move(c));
-  if (clock_) {
-    clock_->sample();
-    cuts.push_back(clock_->stream());
+  if (waits_ || net_ || code_.has_jitdump()) {
+    clock_.sample();
+    cuts.push_back(clock_.stream());
   }
   if (waits_) cuts.push_back(waits_->stream());
   if (net_) cuts.push_back(net_->stream());
   frozen.cuts = std::move(cuts);
-  frozen.code = code_.collect();
+  frozen.code = code_.collect(code_watch_, perf_maps_, source_.memory_copies());
   if (kernel_code_) frozen.code.append(kernel_code_->collect(store_->lost_records() != 0));
   frozen.info.notes.insert(frozen.info.notes.end(), frozen.code.notes.begin(), frozen.code.notes.end());
   return frozen;

@@ -113,7 +113,9 @@ class Window {
   bool in_scope(const perf::Record& record) const;
   RecordTime now() const { return sideband_->now().value_or(sideband_->newest()); }
   Result<void> finish_sideband();
-  void copy_memory();
+  void watch_code();
+  void tell_code_watch(const perf::Record& record, RecordTime time);
+  void look_at_code();
   Frozen collect(std::vector<Cut> cuts, Tsc end);
   SnapshotInfo describe() const;
   std::vector<std::string> warnings() const;
@@ -131,7 +133,7 @@ class Window {
   std::optional<Sideband> sideband_;
   std::optional<SidebandStore> store_;
   IdentityLog identities_;
-  std::optional<ClockLog> clock_;  // of these two
+  ClockLog clock_;  // for these two, and for jitdumps
   std::optional<Waits> waits_;
   std::optional<NetWindow> net_;
   std::optional<Child> child_;
@@ -139,6 +141,9 @@ class Window {
   Clock::time_point next_cgroup_look_;
   ProcessTree tree_;
   CodeBytes code_;
+  CodeWatch code_watch_;  // with a source that makes no copies itself
+  PerfMaps perf_maps_;
+  Clock::time_point next_map_look_;
   std::optional<KernelCode> kernel_code_;  // where the source traces the kernel
   std::vector<std::string> notes_;
   Tsc began_{0};
@@ -158,6 +163,7 @@ class Window {
     std::optional<std::vector<Cut>> cuts;
     // When the kernel's code had been copied: records of before then say since when it was what it is.
     std::optional<Clock::time_point> copied;
+    std::optional<RecordTime> looked;  // memory was looked at until then
   };
   std::optional<Pending> pending_;
 };

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "capture/sim/x86_terminator.h"
+#include "hindcast/bytes.h"
 
 namespace hindcast::sim {
 
@@ -18,6 +19,8 @@ struct BlockInfo {
   Terminator kind = Terminator::none;
 
   uint64_t fall() const { return ip + bytes; }
+  /// Its bytes, where the lengths lie behind them: of a block of a process.
+  ByteSpan code() const { return {lengths - bytes, bytes}; }
   /// The address of instruction n; n == instructions gives the end.
   uint64_t ip_of(uint32_t n) const {
     uint64_t at = ip;

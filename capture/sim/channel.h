@@ -30,7 +30,7 @@
 namespace hindcast::sim {
 
 inline constexpr uint32_t kChannelMagic = 0x48434d31;  // "1MCH"
-inline constexpr uint32_t kChannelVersion = 1;
+inline constexpr uint32_t kChannelVersion = 2;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint64_t kRingWords = uint64_t{1} << 21;  // 8 MiB a thread
 inline constexpr uint64_t kMaxUntimedWords = uint64_t{1} << 18;
@@ -39,9 +39,11 @@ inline constexpr uint64_t kDefsBytes = uint64_t{1} << 30;  // sparse; a memfd co
 enum class MessageKind : uint32_t {
   process = 1,  // first on each connection; fd = defs. value = parent pid when this is a fork, else 0 (exec or start)
   thread = 2,   // fd = ring; tid
-  memory = 3,   // fd = bytes of [address, address + length) that the guest may execute and no file backs
+  code = 3,     // the block with id `value` was translated at tsc, from memory whose bytes no file holds
   exec = 4,     // this process is about to execve. value 0: the new program will connect again; 1: it cannot be
                 // followed (not an x86-64 program) and runs natively, untraced. The execve may still fail
+  mapping = 5,  // a system call is about to change [address, address + length), in which such code was translated.
+                // value 1: its protection, to prot; 0: what is there goes
 };
 
 struct Message {
@@ -50,7 +52,7 @@ struct Message {
   MessageKind kind = MessageKind::process;
   int32_t pid = 0;
   int32_t tid = 0;
-  uint32_t prot = 0;  // memory: PROT_ bits of the guest
+  uint32_t prot = 0;  // mapping: PROT_ bits of the guest
   uint64_t value = 0;
   uint64_t address = 0;
   uint64_t length = 0;

@@ -87,10 +87,10 @@ bool ChannelServer::read_all(uint64_t id, Peer& peer, const std::function<void(I
       }
     }
     const Message& g = in.message;
-    const bool wants_fd = g.kind != MessageKind::exec;
+    const bool wants_fd = g.kind == MessageKind::process || g.kind == MessageKind::thread;
     const bool good = n == static_cast<ssize_t>(sizeof g) && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
                       g.magic == kChannelMagic && g.version == kChannelVersion && g.kind >= MessageKind::process &&
-                      g.kind <= MessageKind::exec && g.pid == peer.pid && fds == (wants_fd ? 1u : 0u) &&
+                      g.kind <= MessageKind::mapping && g.pid == peer.pid && fds == (wants_fd ? 1u : 0u) &&
                       // what is mapped here must not be taken away: reading it would kill us
                       (!wants_fd || ::fcntl(in.fd.get(), F_ADD_SEALS, F_SEAL_SHRINK) == 0);
     if (!good) {

@@ -13,6 +13,7 @@
 
 #include "capture/record_builder.h"
 #include "capture/sim/channel_server.h"
+#include "capture/sim/code_versions.h"
 #include "capture/sim/record_filter.h"
 #include "capture/sim/thread_merge.h"
 #include "capture/sim/tsc_fit.h"
@@ -27,8 +28,7 @@ using capture::RecordFate;
 using std::chrono::milliseconds;
 
 constexpr uint64_t kMaxRingWords = uint64_t{1} << 26;
-constexpr uint64_t kMaxMemoryCopy = uint64_t{64} << 20;
-constexpr uint64_t kMaxMemoryCopies = uint64_t{1} << 30;  // together
+constexpr char kTooMuchCode[] = "the program runs more than 256 MiB of code in memory; what it made last is not kept";
 constexpr size_t kMaxThreads = 65536;
 constexpr double kLongestSnapshotWait = 3;  // seconds
 constexpr size_t kKeptProcesses = 512;      // whose connection has ended, for children that still refer to their blocks
@@ -139,7 +139,7 @@ class SimSource final : public PtSource {
   Result<std::optional<std::vector<Cut>>> take_snapshot() override;
   Result<std::vector<Cut>> freeze() override;
   void describe(SnapshotInfo& info) const override;
-  std::vector<MemoryCopy> take_memory_copies() override;
+  std::vector<capture::MemoryCopy> memory_copies() override;
 
  private:
   struct Process {
@@ -156,6 +156,7 @@ class SimSource final : public PtSource {
   void work_loop();
   bool work_once(int timeout_ms);
   void hear(Incoming& in);
+  void hear_code(Process& process, const Message& m);
   void note(const std::string& text);
   void note_error(const Error& error) { note("simulator: " + error.text()); }
   void stop();
@@ -172,8 +173,7 @@ class SimSource final : public PtSource {
   mutable std::mutex mutex_;  // guards what follows, to fit_
   std::vector<Told> told_;
   RecordTime complete_until_{0};
-  std::vector<MemoryCopy> copies_;
-  uint64_t copied_bytes_ = 0;
+  CodeVersions code_;
   std::vector<std::string> notes_;
   std::vector<std::string> counts_;  // notes as of the last cut
   uint64_t snapshot_at_ = 0;         // TSC; 0: nobody waits for one
@@ -363,6 +363,10 @@ void SimSource::hear(Incoming& in) {
         }
       auto table = BlockTable::open(in.fd, parent);
       if (!table) return note_error(table.error());
+      if (m.value == 0) {  // no fork: a new program
+        std::lock_guard lock(mutex_);
+        code_.exec(Pid(m.pid), m.tsc);
+      }
       Process p;
       p.connection = in.connection;
       p.pid = Pid(m.pid);
@@ -381,37 +385,32 @@ void SimSource::hear(Incoming& in) {
       process->threads.push_back(merge_->add_thread(process->pid, Tid(m.tid), std::move(*ring), process->table, m.tsc));
       break;
     }
-    case MessageKind::memory: {
-      struct stat st {};
-      if (::fstat(in.fd.get(), &st) != 0 || m.length == 0 || m.length > kMaxMemoryCopy ||
-          static_cast<uint64_t>(st.st_size) < m.length || m.address + m.length < m.address)
-        return note("a copy of the program's memory was refused: " + std::to_string(m.length) + " bytes");
-      {
-        std::lock_guard lock(mutex_);
-        if (copied_bytes_ + m.length > kMaxMemoryCopies) {
-          const std::string text = "the program made more than 1 GiB of code in memory; later code is not kept";
-          if (std::find(notes_.begin(), notes_.end(), text) == notes_.end()) notes_.push_back(text);
-          return;
-        }
-        copied_bytes_ += m.length;
-      }
-      auto map = Mapping::map(in.fd, m.length, PROT_READ, MAP_SHARED);
-      if (!map) return note_error(map.error());
-      MemoryCopy copy;
-      copy.placement.pid = Pid(m.pid);
-      copy.placement.address = m.address;
-      copy.placement.length = m.length;
-      copy.placement.from = conversion().to_record_time(Tsc(m.tsc));
-      copy.path = "//anon";
-      copy.bytes.assign(map->bytes().begin(), map->bytes().end());
+    case MessageKind::code:
+      if (process != processes_.end()) hear_code(*process, m);
+      break;
+    case MessageKind::mapping: {
       std::lock_guard lock(mutex_);
-      copies_.push_back(std::move(copy));
+      if (m.value == 0)
+        code_.gone(Pid(m.pid), m.address, m.length, m.tsc);
+      else
+        code_.protect(Pid(m.pid), Tid(m.tid), m.address, m.length, m.prot & PROT_EXEC, m.prot & PROT_WRITE, m.tsc);
       break;
     }
     case MessageKind::exec:
       break;
   }
   filter_.heard(m);
+}
+
+void SimSource::hear_code(Process& process, const Message& m) {
+  if (auto r = process.table->refresh(); !r) return note_error(r.error());
+  if (m.value >= process.table->size()) return note("the simulator told of a block of code that it had not defined");
+  const BlockInfo& block = process.table->data()[m.value];
+  if (block.instructions == 0) return note("the simulator told of a block of code that it had not defined");
+  std::lock_guard lock(mutex_);
+  code_.translated(process.pid, block.ip, block.code(), m.tsc);
+  if (code_.full() && std::find(notes_.begin(), notes_.end(), kTooMuchCode) == notes_.end())
+    notes_.push_back(kTooMuchCode);
 }
 
 bool SimSource::work_once(int timeout_ms) {
@@ -562,9 +561,32 @@ void SimSource::describe(SnapshotInfo& info) const {
   info.notes.insert(info.notes.end(), counts_.begin(), counts_.end());
 }
 
-std::vector<PtSource::MemoryCopy> SimSource::take_memory_copies() {
+std::vector<capture::MemoryCopy> SimSource::memory_copies() {
   std::lock_guard lock(mutex_);
-  return std::exchange(copies_, {});
+  const TscConversion clock = fit_.conversion();
+  std::vector<capture::MemoryCopy> out;
+  const auto add = [&](const CodeVersions::Version& v) {
+    PlacementInfo p;
+    p.pid = v.pid;
+    p.from = clock.to_record_time(Tsc(v.from));
+    if (v.to) p.to = std::max(p.from, clock.to_record_time(Tsc(*v.to)));
+    p.by = v.by;
+    capture::MemoryCopy copy;
+    copy.path = "//anon";
+    copy.bytes = v.bytes;
+    for (size_t i = 0; i < CodeVersions::kPage; ++i) {
+      if (!v.known[i]) continue;
+      p.address = v.address + i;
+      p.image_offset = i;
+      while (i < CodeVersions::kPage && v.known[i]) ++i;
+      p.length = i - p.image_offset;
+      copy.placements.push_back(p);
+    }
+    out.push_back(std::move(copy));
+  };
+  for (const CodeVersions::Version& v : code_.ended()) add(v);
+  for (const CodeVersions::Version* v : code_.open()) add(*v);
+  return out;
 }
 
 }  // namespace

@@ -112,12 +112,8 @@ bool ChannelDrain::read_message(Process& process) {
       process.threads.back()->tid = m.tid;
       map(process.threads.back()->ring, PROT_READ | PROT_WRITE);
       break;
-    case sim::MessageKind::memory: {
-      Mapping copy;
-      map(copy, PROT_READ);
-      process.memory.push_back({m.address, {copy.bytes().begin(), copy.bytes().end()}});
-      break;
-    }
+    case sim::MessageKind::code:
+    case sim::MessageKind::mapping:
     case sim::MessageKind::exec:
       process.exec_announced = true;
       process.exec_followed = m.value == 0;

@@ -38,11 +38,6 @@ class ChannelDrain {
     Mapping defs_map;
     std::unordered_map<uint32_t, Def> defs;  // a fork's child has its parent's too
     std::vector<std::unique_ptr<Thread>> threads;
-    struct Memory {
-      uint64_t address;
-      std::vector<uint8_t> bytes;
-    };
-    std::vector<Memory> memory;
     Fd socket;
   };
 

@@ -32,7 +32,7 @@ class LivePtSource : public capture::PtSource {
   Result<std::vector<Cut>> freeze() override;
   bool traces_kernel() const override { return perf_.traces_kernel(); }
   void describe(SnapshotInfo& info) const override;
-  std::vector<MemoryCopy> take_memory_copies() override { return sim_->take_memory_copies(); }
+  std::vector<capture::MemoryCopy> memory_copies() override { return sim_->memory_copies(); }
 
   /// Called when the CPUs have made their packets and before the perf source looks.
   std::function<void()> before_freeze;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "capture/sim/plugin/code_pages.h"
 
-#include <vector>
+#include <iterator>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -9,16 +9,10 @@
 #include <unistd.h>
 
 #include "capture/sim/channel.h"
-#include "capture/sim/plugin/guest_memory.h"
 #include "capture/sim/plugin/thread_stream.h"
 
 namespace hindcast::sim {
 namespace {
-
-// A program that rewrites its code without end must not fill the daemon's memory with copies; the blocks that ran keep
-// their bytes in the defs in any case.
-constexpr uint64_t kMaxSentBytes = uint64_t{256} << 20;
-constexpr uint64_t kMaxRunPages = 4096;  // one message
 
 // /proc/PID/pagemap, one u64 a page (linux/Documentation/admin-guide/mm/pagemap.rst).
 constexpr uint64_t kPresent = uint64_t{1} << 63;
@@ -34,73 +28,89 @@ bool only_in_memory(int pagemap, uint64_t page) {
 
 }  // namespace
 
-void CodePages::on_code(uint64_t from, uint64_t to) {
+void CodePages::on_block(uint32_t id, uint64_t from, uint64_t to, Courier* courier,
+                         const std::function<uint64_t()>& name_time) {
+  const Waiting block{id, from, to, time_and_cpu().tsc};
   std::lock_guard lock(mutex_);
-  for (uint64_t page = from / kPageBytes; page <= (to - 1) / kPageBytes; ++page) {
-    if (page == last_page_) continue;
-    pages_.insert(page);
-    last_page_ = page;
-  }
+  if (courier)
+    tell(block, *courier, name_time);
+  else
+    waiting_.push_back(block);
 }
 
-void CodePages::on_syscall(int64_t number, uint64_t address, uint64_t length, uint64_t flags, Courier& courier) {
+void CodePages::on_connected(Courier& courier) {
+  std::lock_guard lock(mutex_);
+  for (const Waiting& block : waiting_) tell(block, courier, [&] { return block.tsc; });
+  waiting_.clear();
+}
+
+void CodePages::tell(const Waiting& block, Courier& courier, const std::function<uint64_t()>& name_time) {
+  const uint64_t first = block.from / kPageBytes, last = (block.to - 1) / kPageBytes;
+  bool in_memory = false;
+  for (uint64_t page = first; page <= last; ++page) {
+    auto known = pages_.find(page);
+    if (known == pages_.end()) {
+      bool answer = true;
+      courier.run([&] {
+        const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+        answer = pagemap >= 0 && only_in_memory(pagemap, page);
+        if (pagemap >= 0) close(pagemap);
+      });
+      known = pages_.emplace(page, answer).first;
+    }
+    in_memory |= known->second;
+  }
+  if (!in_memory) return;
+  Message message;
+  message.kind = MessageKind::code;
+  message.pid = getpid();
+  message.tid = gettid();
+  message.value = block.id;
+  message.tsc = name_time();
+  courier.send(message);
+}
+
+void CodePages::on_syscall(int64_t number, const uint64_t* args, Courier& courier) {
+  bool goes = true;
   switch (number) {
     case SYS_mmap:
-      if ((flags & MAP_FIXED) == 0) return;
+      if ((args[3] & MAP_FIXED) == 0) return;
       break;
-    case SYS_munmap:
     case SYS_mprotect:
     case SYS_pkey_mprotect:
-    case SYS_mremap:
+      goes = false;
       break;
     case SYS_madvise:
-      if (flags != MADV_DONTNEED) return;
+      if (args[2] != MADV_DONTNEED) return;
+      break;
+    case SYS_munmap:
+    case SYS_mremap:
       break;
     default:
       return;
   }
+  const uint64_t address = args[0], length = args[1];
   const uint64_t to = address + length;
   if (length == 0 || to < address) return;
   std::lock_guard lock(mutex_);
-  send_range(address / kPageBytes, (to + kPageBytes - 1) / kPageBytes, courier);
-}
-
-void CodePages::send_all(Courier& courier) {
-  std::lock_guard lock(mutex_);
-  send_range(0, ~uint64_t{0}, courier);
-}
-
-void CodePages::send_range(uint64_t from, uint64_t to, Courier& courier) {
-  auto at = pages_.lower_bound(from);
-  if (at == pages_.end() || *at >= to) return;
-  std::vector<uint64_t> wanted(at, pages_.lower_bound(to));
-  pages_.erase(at, pages_.lower_bound(to));
-  last_page_ = 0;
-  courier.run([&] {
-    const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    std::erase_if(wanted, [&](uint64_t page) { return pagemap < 0 || !only_in_memory(pagemap, page); });
-    if (pagemap >= 0) close(pagemap);
-  });
-
-  for (size_t i = 0; i < wanted.size();) {
-    size_t n = 1;
-    while (i + n < wanted.size() && wanted[i + n] == wanted[i] + n && n < kMaxRunPages) ++n;
-    const uint64_t bytes = n * kPageBytes;
-    if (sent_bytes_ + bytes > kMaxSentBytes) return;
-    Message message;
-    message.kind = MessageKind::memory;
-    message.pid = getpid();
-    message.tid = gettid();
-    message.prot = PROT_READ | PROT_EXEC;
-    message.address = wanted[i] * kPageBytes;
-    message.length = bytes;
-    message.tsc = time_and_cpu().tsc;
-    void* copy = courier.send_shared(message, bytes, [&](void* p) { read_guest_bytes(message.address, p, bytes); });
-    if (!copy) return;
-    munmap(copy, bytes);
-    sent_bytes_ += bytes;
-    i += n;
+  const auto end = pages_.lower_bound((to + kPageBytes - 1) / kPageBytes);
+  bool any = false;
+  for (auto it = pages_.lower_bound(address / kPageBytes); it != end;) {
+    any |= it->second;
+    // What a file held may be written from now on.
+    it = goes || !it->second ? pages_.erase(it) : std::next(it);
   }
+  if (!any) return;
+  Message message;
+  message.kind = MessageKind::mapping;
+  message.pid = getpid();
+  message.tid = gettid();
+  message.value = goes ? 0 : 1;
+  message.prot = goes ? 0 : static_cast<uint32_t>(args[2]);
+  message.address = address;
+  message.length = length;
+  message.tsc = time_and_cpu().tsc;
+  courier.send(message);
 }
 
 }  // namespace hindcast::sim

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Pages of code whose bytes are in no file: sent to the daemon before they change or vanish, and when the process ends.
+// Code whose bytes are in no file: the daemon is told whenever a block of it is translated, and what is done to its memory.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <mutex>
-#include <set>
+#include <vector>
 
 #include "capture/sim/plugin/courier.h"
 
@@ -12,21 +14,25 @@ namespace hindcast::sim {
 
 class CodePages {
  public:
-  /// Code in [from, to) has been translated.
-  void on_code(uint64_t from, uint64_t to);
+  /// The block with this id, code in [from, to), has been translated: from now on it runs with these bytes. Without a
+  /// courier it is told when one comes. name_time: called when no file holds them; it puts the time between what the thread
+  /// ran until now and the block, so that the trace keeps them on their sides of it.
+  void on_block(uint32_t id, uint64_t from, uint64_t to, Courier* courier, const std::function<uint64_t()>& name_time);
+  void on_connected(Courier& courier);
   /// A system call that may change mappings or their protection is about to be done.
-  void on_syscall(int64_t number, uint64_t address, uint64_t length, uint64_t flags, Courier& courier);
-  /// Sends every remembered page that no file backs.
-  void send_all(Courier& courier);
+  void on_syscall(int64_t number, const uint64_t* args, Courier& courier);
   std::mutex& mutex() { return mutex_; }
 
  private:
-  void send_range(uint64_t from, uint64_t to, Courier& courier);
+  struct Waiting {
+    uint32_t id;
+    uint64_t from, to, tsc;
+  };
+  void tell(const Waiting& block, Courier& courier, const std::function<uint64_t()>& name_time);
 
   std::mutex mutex_;
-  std::set<uint64_t> pages_;  // by number: code was translated from it since it was sent last
-  uint64_t last_page_ = 0;
-  uint64_t sent_bytes_ = 0;
+  std::map<uint64_t, bool> pages_;  // by number, those with code: whether no file holds their bytes
+  std::vector<Waiting> waiting_;
 };
 
 }  // namespace hindcast::sim

@@ -2,6 +2,7 @@
 #include "capture/sim/plugin/recorder.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
@@ -36,7 +37,7 @@ struct Process {
   CodePages code;
   std::mutex mutex;  // guards what follows
   Courier* courier = nullptr;
-  bool connected = false;
+  std::atomic<bool> connected = false;
   bool failed = false;   // no daemon: nothing is recorded any more
   bool checked = false;  // the registers are where we look for them
   int parent = 0;        // pid, in a fork's child
@@ -105,10 +106,12 @@ bool connect_process() {
       h->first_id = process->first_id;
     });
   }
-  process->connected = defs != nullptr;
   process->failed = defs == nullptr;
-  if (defs) process->blocks.set_defs(static_cast<DefsHeader*>(defs), kDefsBytes - kPageBytes, process->first_id);
-  return process->connected;
+  if (!defs) return false;
+  process->blocks.set_defs(static_cast<DefsHeader*>(defs), kDefsBytes - kPageBytes, process->first_id);
+  process->code.on_connected(*process->courier);
+  process->connected = true;
+  return true;
 }
 
 void open_thread() {
@@ -131,7 +134,7 @@ void close_thread() {
   {
     std::lock_guard lock(process->mutex);
     std::erase(process->rings, t.header);
-    if (--process->live_threads == 0) process->code.send_all(*process->courier);
+    --process->live_threads;
   }
   t.close();
 }
@@ -293,7 +296,11 @@ void recorder_translated(qemu_plugin_tb* tb) {
     process->failed = true;
     return;
   }
-  process->code.on_code(ip, ip + bytes);
+  process->code.on_block(b->id, ip, ip + bytes, process->connected ? process->courier : nullptr, [b] {
+    // What such blocks say of the block before must stand directly behind it.
+    const bool no_mark = b->may_restart || b->is_handler || !stream.ready;
+    return no_mark ? time_and_cpu().tsc : stream.mark();
+  });
   qemu_plugin_register_vcpu_tb_exec_cb(tb, reinterpret_cast<qemu_plugin_vcpu_udata_cb_t>(hindcast_channel_block_entry),
                                        QEMU_PLUGIN_CB_NO_REGS, b);
 }
@@ -323,13 +330,12 @@ void recorder_syscall(int64_t number, const uint64_t* args) {
     case SYS_mprotect:
     case SYS_pkey_mprotect:
     case SYS_mremap:
-      process->code.on_syscall(number, args[0], args[1], number == SYS_madvise ? args[2] : args[3], *process->courier);
+      process->code.on_syscall(number, args, *process->courier);
       break;
     case SYS_exit:
       close_thread();
       break;
     case SYS_exit_group:
-      process->code.send_all(*process->courier);
       close_thread();
       break;
     default:
@@ -353,7 +359,6 @@ void recorder_syscall_returned(int64_t number) {
 void recorder_exec(bool followed) {
   ThreadStream& t = stream;
   if (!t.ready || t.off) return;
-  process->code.send_all(*process->courier);
   Message message;
   message.kind = MessageKind::exec;
   message.pid = getpid();
@@ -380,7 +385,6 @@ void recorder_fatal_signal(int signal) {
     last = nullptr;
   }
   signal_arrived(last, d);
-  process->code.send_all(*process->courier);
   close_thread();
 }
 

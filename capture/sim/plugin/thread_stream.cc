@@ -56,12 +56,12 @@ void ThreadStream::push_special(Word type, uint32_t low24, uint64_t a, uint64_t 
   publish();
 }
 
-void ThreadStream::mark() {
-  if (off) return;
+uint64_t ThreadStream::mark() {
   const TimeAndCpu now = time_and_cpu();
+  if (off) return now.tsc;
   push_special(Word::mark, now.cpu, now.tsc);
-  if (off || !reserve(2 * kMarkEvery)) return;
-  limit = position + kMarkEvery;
+  if (!off && reserve(2 * kMarkEvery)) limit = position + kMarkEvery;
+  return now.tsc;
 }
 
 bool ThreadStream::reserve(uint64_t n) {

@@ -63,7 +63,8 @@ struct ThreadStream {
   }
   /// Writes a special word and what belongs to it, and publishes. The others are this with names.
   void push_special(Word type, uint32_t low24, uint64_t a, uint64_t b = 0);
-  void mark();
+  /// Names the time, which it returns.
+  uint64_t mark();
   void cut(uint32_t instructions) { push_special(Word::cut, instructions, 0); }
   /// The thread ends: its last word, and the ring is given up.
   void close();

@@ -80,6 +80,9 @@ MapRecord map_of(const std::string& path, uint32_t prot = PROT_READ | PROT_EXEC)
   return m;
 }
 
+const CodeWatch watch;  // of nothing
+const PerfMaps maps;
+
 std::vector<std::string> paths(const CodeBytes::Collected& c) {
   std::vector<std::string> out;
   for (const CapturedImage& i : c.images) out.push_back(i.info.path);
@@ -95,7 +98,7 @@ TEST(CodeBytes, AFileDeletedAfterItsRecordIsStillThere) {
   code.prefetch(m);
   std::filesystem::remove(path);
   code.add(m, RecordTime(1));
-  const auto c = code.collect();
+  const auto c = code.collect(watch, maps, {});
   EXPECT_THAT(c.notes, IsEmpty());
   ASSERT_THAT(c.images, SizeIs(1));
   EXPECT_EQ(c.images[0].info.bytes, std::filesystem::file_size("/bin/true"));
@@ -106,13 +109,13 @@ TEST(CodeBytes, AFileDeletedAfterItsRecordIsStillThere) {
 TEST(CodeBytes, WhatWasOnlyPrefetchedIsNotStored) {
   CodeBytes code(CodeRule::executable);
   code.prefetch(map_of("/bin/true"));
-  EXPECT_THAT(code.collect().images, IsEmpty());
+  EXPECT_THAT(code.collect(watch, maps, {}).images, IsEmpty());
 }
 
 TEST(CodeBytes, AMissingFileIsANote) {
   CodeBytes code(CodeRule::executable);
   code.add(map_of("/no/such/lib.so"), RecordTime(1));
-  const auto c = code.collect();
+  const auto c = code.collect(watch, maps, {});
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, ElementsAre(HasSubstr("image missing: /no/such/lib.so")));
 }
@@ -130,7 +133,7 @@ TEST(CodeBytes, ADeletedFileIsReadThroughTheProcessThatMapsIt) {
   m.length = (mapping->size() + 4095) & ~uint64_t{4095};
   CodeBytes code(CodeRule::executable);
   code.add(m, RecordTime(1));
-  const auto c = code.collect();
+  const auto c = code.collect(watch, maps, {});
   EXPECT_THAT(c.notes, IsEmpty());
   EXPECT_THAT(c.images, SizeIs(1));
 }
@@ -140,7 +143,7 @@ TEST(CodeBytes, APathThatNamesAnotherBuildIsNotTakenForTheMappedOne) {
   m.build_id = std::string(20, '\x42');
   CodeBytes code(CodeRule::executable);
   code.add(m, RecordTime(1));
-  const auto c = code.collect();
+  const auto c = code.collect(watch, maps, {});
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, ElementsAre(HasSubstr("another build")));
 }
@@ -154,7 +157,7 @@ TEST(CodeBytes, TwoFilesOfOnePathOverTimeArePlacedOneByOne) {
   std::filesystem::rename(path, s.path("old"));  // keeps its inode, so that the new file gets another
   std::filesystem::copy("/bin/false", path);
   code.add(map_of(path), RecordTime(2));
-  const auto c = code.collect();
+  const auto c = code.collect(watch, maps, {});
   EXPECT_THAT(paths(c), ElementsAre(path, path));
   ASSERT_THAT(c.placements, SizeIs(2));
   EXPECT_NE(c.placements[0].image, c.placements[1].image);
@@ -166,12 +169,12 @@ TEST(CodeBytes, DataFilesAreNoImages) {
   CodeBytes simulated(CodeRule::any_elf);
   simulated.add(map_of(s.path("data"), PROT_READ), RecordTime(1));
   simulated.add(map_of("/bin/true", PROT_READ), RecordTime(1));
-  EXPECT_THAT(paths(simulated.collect()), ElementsAre("/bin/true"));
+  EXPECT_THAT(paths(simulated.collect(watch, maps, {})), ElementsAre("/bin/true"));
   CodeBytes real(CodeRule::executable);
   real.add(map_of("/bin/true", PROT_READ), RecordTime(1));
   for (const char* name : {"//anon", "[heap]", "[vdso]", "anon_inode:[x]", "/dev/zero (deleted)"})
     real.add(map_of(name), RecordTime(1));
-  const auto c = real.collect();
+  const auto c = real.collect(watch, maps, {});
   EXPECT_THAT(c.images, IsEmpty());
   EXPECT_THAT(c.notes, IsEmpty());
 }
@@ -181,8 +184,11 @@ TEST(CodeBytes, CopiesTheVdsoAndAnonymousCode) {
   ASSERT_TRUE(code_page.ok());
   std::memset(code_page->data(), 0xc3, 4096);
   CodeBytes code(CodeRule::executable);
-  code.copy_anonymous(Pid(::getpid()), RecordTime(5));
-  const auto c = code.collect();
+  CodeWatch looked;
+  uint64_t time = 5;
+  for (int i = 0; i < 2; ++i) looked.look_at(Pid(::getpid()), [&] { return RecordTime(++time); });
+  looked.settle(RecordTime(time));
+  const auto c = code.collect(looked, maps, {});
   ASSERT_THAT(paths(c), Contains("[vdso]"));
   for (const CapturedImage& i : c.images)
     if (i.info.path == "[vdso]") {
@@ -198,15 +204,41 @@ TEST(CodeBytes, CopiesTheVdsoAndAnonymousCode) {
   EXPECT_EQ(image->memory.at(at - p->address), 0xc3);
 }
 
+TEST(CodeBytes, AJitdumpIsAnImageOfItsProcessAsItIsWhenItIsCollected) {
+  Scratch s;
+  s.write("jit-7.dump", "");  // some write its beginning after they have mapped it
+  for (const CodeRule rule : {CodeRule::executable, CodeRule::any_elf}) {
+    CodeBytes code(rule);
+    code.add(map_of(s.path("jit-7.dump")), RecordTime(1));
+    EXPECT_TRUE(code.has_jitdump());
+    s.write("jit-7.dump", "DTiJ and its records");
+    const auto c = code.collect(watch, maps, {});
+    ASSERT_THAT(c.images, SizeIs(1));
+    EXPECT_EQ(c.images[0].info.kind, ImageKind::jitdump);
+    EXPECT_EQ(c.images[0].info.pid, Pid(::getpid()));
+    EXPECT_EQ(c.images[0].info.bytes, 20u);
+    EXPECT_THAT(c.placements, IsEmpty());
+    EXPECT_THAT(c.notes, IsEmpty());
+  }
+}
+
+TEST(CodeBytes, WhatIsOnlyNamedLikeAJitdumpIsNone) {
+  Scratch s;
+  s.write("jit-7.dump", "something else");
+  s.write("jit-x.dump", "DTiJ");
+  CodeBytes code(CodeRule::any_elf);
+  code.add(map_of(s.path("jit-7.dump")), RecordTime(1));
+  code.add(map_of(s.path("jit-x.dump")), RecordTime(1));
+  const auto c = code.collect(watch, maps, {});
+  EXPECT_THAT(c.images, IsEmpty());
+  EXPECT_THAT(c.notes, ElementsAre(HasSubstr("does not begin as one")));
+}
+
 TEST(CodeBytes, EqualMemoryIsStoredOnceAndPlacedTwice) {
   CodeBytes code(CodeRule::executable);
-  for (const int pid : {1, 2}) {
-    PlacementInfo p;
-    p.pid = Pid(pid);
-    p.length = 2;
-    code.add_memory(p, "//anon", {0x90, 0xc3});
-  }
-  const auto c = code.collect();
+  std::vector<MemoryCopy> copies(2);
+  for (const int i : {0, 1}) copies[static_cast<size_t>(i)] = {{{Pid(i + 1), 0, 2}}, "//anon", {0x90, 0xc3}};
+  const auto c = code.collect(watch, maps, copies);
   EXPECT_THAT(c.images, SizeIs(1));
   EXPECT_THAT(c.placements, SizeIs(2));
 }

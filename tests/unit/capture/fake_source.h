@@ -58,7 +58,7 @@ class FakeSource : public PtSource {
     return cuts;
   }
   void describe(SnapshotInfo& info) const override { info.notes.push_back("a fake source"); }
-  std::vector<MemoryCopy> take_memory_copies() override { return std::exchange(copies, {}); }
+  std::vector<MemoryCopy> memory_copies() override { return copies; }
 
   Result<void> prepare_result;
   std::function<Result<void>()> on_poll;  // the recorder reads no ring while this runs

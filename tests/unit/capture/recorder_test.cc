@@ -3,6 +3,7 @@
 #include "capture/words.h"
 
 #include <csignal>
+#include <cstring>
 #include <optional>
 
 #include <gmock/gmock.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "capture/record_builder.h"
+#include "tests/support/sim_run.h"
 #include "tests/unit/capture/fake_source.h"
 #include "tests/unit/capture/scratch.h"
 #include "transport/bundle_reader.h"
@@ -336,10 +338,11 @@ TEST_F(RecorderTest, ASmallWindowKeepsTheNewestSwitchesAndSaysSo) {
 
 TEST_F(RecorderTest, MemoryOfTheSourceBecomesAnImageWithItsPlace) {
   FakeSource source("simulated");
-  PtSource::MemoryCopy m;
-  m.placement.pid = Pid(42);
-  m.placement.address = 0x7000;
-  m.placement.length = 3;
+  MemoryCopy m;
+  m.placements.resize(1);
+  m.placements[0].pid = Pid(42);
+  m.placements[0].address = 0x7000;
+  m.placements[0].length = 3;
   m.path = "//anon";
   m.bytes = {0x90, 0x90, 0xc3};
   source.copies.push_back(m);
@@ -350,6 +353,61 @@ TEST_F(RecorderTest, MemoryOfTheSourceBecomesAnImageWithItsPlace) {
   EXPECT_EQ(p.address, 0x7000u);
   EXPECT_EQ(r->images.at(p.image), m.bytes);
 }
+
+/// Of a program that runs natively and rewrites a function again and again (tests/programs/rewrite.cc).
+void expect_versions_of_rewritten_code(const std::string& memory) {
+  if (test::test_program("rewrite").empty()) GTEST_SKIP() << test::kNoPluginText;
+  FakeSource source("perf");
+  Scratch dumps;
+  RecordConfig c = shell("");
+  c.window.command = {test::test_program("rewrite"), memory, "2", "300", dumps.path("")};
+  const auto r = record(source, c);
+  ASSERT_TRUE(r.ok()) << r.error().text();
+
+  std::set<ImageKind> kinds;
+  for (const ImageInfo& i : r->info.images) {
+    if (i.kind != ImageKind::jitdump && i.kind != ImageKind::perf_map) continue;
+    kinds.insert(i.kind);
+    EXPECT_EQ(i.pid, source.started);
+    const std::vector<uint8_t>& bytes = r->images.at(i.id);
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    EXPECT_NE(text.find(i.kind == ImageKind::jitdump ? "made_in_round_299" : "steady_function"), text.npos);
+  }
+  EXPECT_TRUE(kinds.count(ImageKind::jitdump));
+  EXPECT_TRUE(kinds.count(ImageKind::perf_map));
+
+  // All that is said of the page, in order of time: one thing at a time, and each version is one that the program wrote.
+  struct Said {
+    RecordTime from, to;
+    int round;  // the factor of its multiplication; -1: unknown
+  };
+  std::vector<Said> said;
+  uint64_t page = r->info.unknown_code.empty() ? 0 : r->info.unknown_code.front().address;
+  for (const PlacementInfo& p : r->info.placements) {
+    const std::vector<uint8_t>& bytes = r->images.at(p.image);
+    const uint8_t begin[] = {0x31, 0xc0, 0x48, 0x85, 0xff, 0x74};
+    if (p.length < 128 || std::memcmp(bytes.data() + 64, begin, sizeof begin) != 0) continue;
+    page = p.address;
+    const bool jump = bytes[64 + 19] == 0x85;
+    EXPECT_EQ(bytes[64 + (jump ? 27 : 22)], 0xc3);
+    said.push_back({p.from, p.to, bytes[64 + (jump ? 26 : 21)]});
+    EXPECT_EQ(jump, said.back().round % 2 == 0) << "half of one version and half of another";
+  }
+  // Memory that stays writable may change faster than it is looked at: then no version is sure.
+  if (memory == "sealed") {
+    EXPECT_GE(said.size(), 2u);
+  }
+  for (const UnknownCode& u : r->info.unknown_code)
+    if (u.address <= page && page < u.address + u.length) said.push_back({u.from, u.to, -1});
+  EXPECT_FALSE(said.empty());
+  std::sort(said.begin(), said.end(),
+            [](const Said& a, const Said& b) { return std::pair(a.from, a.to) < std::pair(b.from, b.to); });
+  for (size_t i = 1; i < said.size(); ++i) EXPECT_LE(said[i - 1].to, said[i].from) << i;
+}
+
+TEST_F(RecorderTest, CodeThatIsNeverWritableIsKeptInVersions) { expect_versions_of_rewritten_code("sealed"); }
+
+TEST_F(RecorderTest, CodeThatIsAlwaysWritableIsKeptInVersions) { expect_versions_of_rewritten_code("open"); }
 
 TEST(ShellQuoted, IsReadBackByTheShell) {
   EXPECT_EQ(shell_quoted({"ls", "-l", "a b", "it's", ""}), "ls -l 'a b' 'it'\\''s' ''");
