@@ -15,6 +15,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr const char* kPt = "tsc,mtc,mtc_period=3,cyc=0";
+/// Where gaps are to be expected: a compressed return whose call a gap hides does not decode, and would be a gap of its own.
+constexpr const char* kPtOfGaps = "tsc,mtc,mtc_period=3,cyc=0,noretcomp";
 
 /// Everything outside of gaps equals the truth, and no gap has a cause but that code changed in the middle of a stretch.
 Verdict expect_equal(const Recording& r) {
@@ -43,10 +45,12 @@ TEST_P(RewrittenCode, EqualsTheTruth) {
   Recording r;
   std::vector<std::string> command{test_program("rewrite"), c.memory, c.threads, "20"};
   if (c.dump) command.push_back(r.folder.path());
-  r.run(kPt, {"--ring", "64M"}, command);
+  r.run(std::string(c.memory) == "open" ? kPtOfGaps : kPt, {"--ring", "64M"}, command);
   const Verdict v = expect_equal(r);
   EXPECT_GT(v.truth, 200000u);
-  if (std::string(c.memory) == "sealed") EXPECT_EQ(v.gaps, 0u) << v.text;
+  if (std::string(c.memory) == "sealed") {
+    EXPECT_EQ(v.gaps, 0u) << v.text;
+  }
   EXPECT_LT(v.not_decoded, v.truth / 4);
 
   const std::string ls = run_program({bin("hindcast"), "ls", r.bundle}).out;
@@ -75,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(Programs, RewrittenCode,
 TEST(Jit, CodeThatReplacesItselfEqualsTheTruth) {
   HC_REQUIRE_PLUGIN();
   Recording r;
-  r.run(kPt, {"--ring", "64M"}, {test_program("jit"), "300"});
+  r.run(kPtOfGaps, {"--ring", "64M"}, {test_program("jit"), "300"});
   expect_equal(r);
 }
 

@@ -24,7 +24,8 @@ inline Verdict verify_with_truth(const std::string& bundle, const std::string& t
   v.text = f.err;
   for (const nlohmann::json& j : f.objects()) {
     if (j["type"] == "stream")
-      for (const auto& [cause, n] : j["gaps"].items()) v.gap_causes[cause] += n.is_number() ? n.get<uint64_t>() : 1;
+      for (const nlohmann::json& g : j["gaps"])
+        v.gap_causes[g["cause"].get<std::string>()] += g["count"].get<uint64_t>();
     if (j["type"] != "thread") continue;
     ++v.threads;
     v.decoded += j["decoded"].get<uint64_t>();
