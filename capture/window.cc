@@ -363,7 +363,7 @@ Result<void> Window::start_snapshot() {
   pending_.reset();
   HC_TRY_VOID(source_.start_snapshot());
   // Read after the source has stopped, or knows when to: all that was traced until then will be described.
-  pending_ = Pending{now(), Tsc(__rdtsc()), {}, {}};
+  pending_ = Pending{now(), Tsc(__rdtsc()), {}, {}, {}};
   return {};
 }
 
