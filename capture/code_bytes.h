@@ -51,7 +51,7 @@ class CodeBytes {
     /// Takes over what another one holds, with new numbers.
     void append(Collected&& more);
   };
-  /// Everything so far, numbered from 1, with descriptors of its own, and with what the others know. A copy: the window goes on.
+  /// Everything so far, numbered from 1, with descriptors of its own, and what the others know. A copy: the window goes on.
   Collected collect(const CodeWatch& watch, const PerfMaps& maps, std::vector<MemoryCopy> copies);
 
  private:

@@ -1,6 +1,7 @@
 #include "capture/code_watch.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <tuple>
 
@@ -91,7 +92,7 @@ void CodeWatch::on_exit(Pid pid, RecordTime time) {
   processes_.erase(it);
 }
 
-/// The page's bytes are no code from `end` on; what it held since they were seen last is only known when it could not be written.
+/// The page's bytes are no code from `end` on; what it held since they were seen last is only known when it was not writable.
 void CodeWatch::end_page(Pid pid, uint64_t address, Page& page, RecordTime end) {
   const auto kept = kept_.find(page.version);
   const RecordTime sure = page.writable || lost_ ? page.seen : end;
@@ -172,6 +173,14 @@ uint64_t CodeWatch::read_pages(Pid pid, Process& process, uint64_t budget, const
   const uint64_t begin = process.next;
   uint64_t at = begin;  // all below has been looked at
   std::vector<uint8_t> bytes(kPage);
+  std::array<uint64_t, 512> entries;  // of pagemap, from this page on; what cannot be read counts as present
+  uint64_t entries_from = UINT64_MAX;
+  const auto read_entries = [&](uint64_t page) {
+    entries.fill(kPresentOrSwapped);
+    entries_from = page;
+    if (pagemap.valid())
+      (void)!::pread(pagemap.get(), entries.data(), sizeof entries, static_cast<off_t>(page / kPage * 8));
+  };
   std::set<uint64_t> found;
   bool stopped = false;
   for (const MapRecord& m : *maps) {
@@ -188,12 +197,9 @@ uint64_t CodeWatch::read_pages(Pid pid, Process& process, uint64_t budget, const
         break;
       }
       at = page + kPage;
-      uint64_t entry = kPresentOrSwapped;
-      cost += sizeof entry;
-      if (pagemap.valid() &&
-          ::pread(pagemap.get(), &entry, sizeof entry, static_cast<off_t>(page / kPage * 8)) == sizeof entry &&
-          !(entry & kPresentOrSwapped))
-        continue;  // nobody ever touched it
+      cost += sizeof(uint64_t);
+      if (page < entries_from || page >= entries_from + entries.size() * kPage) read_entries(page);
+      if (!(entries[(page - entries_from) / kPage] & kPresentOrSwapped)) continue;  // nobody ever touched it
       if (::pread(mem.get(), bytes.data(), kPage, static_cast<off_t>(page)) != static_cast<ssize_t>(kPage)) continue;
       cost += kPage;
       found.insert(page);

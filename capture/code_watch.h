@@ -31,7 +31,7 @@ bool is_memory_code(const MapRecord& map);
 class CodeWatch {
  public:
   /// Read in a second, of all processes together; a page costs its bytes, a process's list of mappings about 100 bytes each.
-  static constexpr uint64_t kBytesPerSecond = uint64_t{32} << 20;
+  static constexpr uint64_t kBytesPerSecond = uint64_t{8} << 20;
   /// Of versions, all processes together; beyond it the oldest go, and are missing from then on.
   static constexpr uint64_t kMostKept = uint64_t{512} << 20;
   static constexpr size_t kMostVersions = size_t{1} << 17;  // pages

@@ -275,8 +275,8 @@ const Layout& AddressSpaces::layout_after(Space& space, size_t count) {
   return space.cached;
 }
 
-/// What a stretch may have met, in the order in which it came to hold; a forked child that did not exec has its parent's as they
-/// were at the fork.
+/// What a stretch may have met, in the order in which it came to hold; a forked child that did not exec has its parent's as
+/// they were at the fork.
 std::vector<AddressSpaces::Claim> AddressSpaces::claims_for(Pid pid, Tid tid, Interval<RecordTime> begun,
                                                             Interval<RecordTime> ended) {
   std::vector<Claim> found;
@@ -444,7 +444,9 @@ void AddressSpaces::overlay_jit(Layout& layout, const Layout& jit) {
     Segment said, copy;
   };
   std::vector<Piece> pieces;
-  for (const auto& [start, said] : jit) {
+  for (const auto& entry : jit) {
+    const uint64_t start = entry.first;
+    const Segment& said = entry.second;
     for_each_piece(layout, start, said.end, [&](uint64_t from, uint64_t to, uint64_t segment_start, const Segment* s) {
       if (s && s->file && s->image != 0 && s->time > said.time) return;
       Piece p{from, part_of(start, said, from, to), {}};

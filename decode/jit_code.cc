@@ -57,7 +57,9 @@ void JitCode::read_dump(const ImageInfo& image, SharedBytes bytes) {
 }
 
 void JitCode::tell(const JitTimes& times, const std::function<void(Pid, const JitClaim&)>& told) {
-  for (const auto& [id, d] : dumps_) {
+  for (const auto& entry : dumps_) {
+    const uint32_t id = entry.first;
+    const Dump& d = entry.second;
     const auto time_of = [&](const JitRecord& r) {
       return d.dump.tsc_times ? times.tsc(r.time) : times.monotonic(r.time);
     };

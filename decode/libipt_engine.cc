@@ -768,6 +768,11 @@ class LibiptEngine final : public FlowDecoder {
   GapCause why_missing(uint64_t ip) const {
     return code_ && ip != 0 ? why_no_instruction(*code_, Ip(ip)) : GapCause::image_missing;
   }
+  /// libipt has other words for it where it looks for the address that a PSB+ names.
+  bool meets_unknown_code(uint64_t ip) const {
+    return code_ && ip != 0 && decode_x86(*code_, Ip(ip), bits_of(mode_)).length == 0 &&
+           why_no_instruction(*code_, Ip(ip)) == GapCause::code_version_unknown;
+  }
 
   void fail(int status, uint64_t ip) {
     release_block();
@@ -777,6 +782,7 @@ class LibiptEngine final : public FlowDecoder {
     }
     const GapCause cause = status == -pte_nomap           ? why_missing(ip)
                            : status == -pte_not_supported ? GapCause::unsupported
+                           : meets_unknown_code(ip)       ? GapCause::code_version_unknown
                                                           : GapCause::desync;
     const auto& all = trace_.map.stretches;
     uint64_t at = std::min(position(), ranges_[range_].end);  // it may read over a last packet that is cut short

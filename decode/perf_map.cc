@@ -33,7 +33,6 @@ PerfMap PerfMap::parse(ByteSpan file) {
     std::string_view line = rest.substr(0, end);
     rest.remove_prefix(end + 1);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    PerfMapFunction f;
     const auto address = take_hex(line);
     const auto bytes = address ? take_hex(line) : std::nullopt;
     if (!bytes || *bytes == 0 || *address + *bytes < *address || line.empty() || out.functions_.size() == kMost) {

@@ -141,7 +141,10 @@ bool StretchWalk::cross_psb(std::vector<uint32_t>& out, std::optional<BlockPart>
   const size_t before = out.size();
   if (ip == 0 || !run_to(ip, out, part)) {
     out.resize(before);
-    stuck_ = {ip == 0 && lexer_->meets_loss() ? GapCause::cut : GapCause::desync, psb, ip, kNoBlock, false};
+    GapCause cause = GapCause::desync;
+    if (ip == 0 && lexer_->meets_loss()) cause = GapCause::cut;
+    if (ip != 0 && stuck_.cause == GapCause::code_version_unknown) cause = stuck_.cause;  // on the way there
+    stuck_ = {cause, psb, ip, kNoBlock, false};
     return false;
   }
   stack_.clear();

@@ -28,7 +28,8 @@
 // them). An image of the kinds jitdump and perf_map is what a process itself said of the code that it made: whose it
 // is, is "pid".
 // "unknown_code" lists memory that may have been written in a time, so that its code is not known (UnknownCode
-// of cut.h); a reader that does not know it takes the placements alone. A preliminary manifest is the same, written before the data; bytes
+// of cut.h); a reader that does not know it takes the placements alone. A preliminary manifest is the same,
+// written before the data; bytes
 // of streams and images are what was expected then, or 0. It is only used when the manifest is missing or
 // damaged.
 //

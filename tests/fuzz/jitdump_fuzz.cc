@@ -1,5 +1,5 @@
-// Jitdumps from anybody: what is read lies inside of the file, and claims made of it end in a layout whose pieces lie one behind
-// the other.
+// Jitdumps from anybody: what is read lies inside of the file, and claims made of it end in a layout whose pieces do not
+// overlap.
 #include <cstdlib>
 
 #include "decode/jit_layer.h"

@@ -114,6 +114,8 @@ bool ChannelDrain::read_message(Process& process) {
       break;
     case sim::MessageKind::code:
     case sim::MessageKind::mapping:
+      process.code_messages.push_back(m);
+      break;
     case sim::MessageKind::exec:
       process.exec_announced = true;
       process.exec_followed = m.value == 0;

@@ -38,6 +38,7 @@ class ChannelDrain {
     Mapping defs_map;
     std::unordered_map<uint32_t, Def> defs;  // a fork's child has its parent's too
     std::vector<std::unique_ptr<Thread>> threads;
+    std::vector<sim::Message> code_messages;  // of kinds code and mapping, as they came
     Fd socket;
   };
 

@@ -169,7 +169,7 @@ TEST_F(CodeWatchTest, ExecAndExitEndWhatWasThere) {
 }
 
 TEST_F(CodeWatchTest, KeepsToItsBudgetAndGoesOnWhereItStopped) {
-  constexpr uint64_t kBytes = uint64_t{64} << 20;
+  constexpr uint64_t kBytes = uint64_t{16} << 20;
   auto* big = static_cast<uint8_t*>(
       ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(big, MAP_FAILED);

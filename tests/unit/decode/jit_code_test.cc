@@ -116,6 +116,23 @@ TEST(JitCode, UnknownCodeOfTheSnapshotIsAGapInBothEngines) {
                                                  "gap code_version_unknown 1003"));
 }
 
+TEST(JitCode, UnknownCodeInFrontOfAPsbIsAGapOfThatCause) {
+  TinyHost h;
+  h.code(kPid, kAt, kPlain);
+  h.snapshot.info.unknown_code.push_back({kPid, kAt + 1, 1, RecordTime(0), RecordTime::max()});
+  PtBytes pt;
+  pt.psb().tsc(4000).psbend().mode_exec().tip_pge(kAt);
+  pt.psb().tsc(4010).mode_exec().fup(kAt + 2).psbend().tip_pgd(0).tsc(4020);
+  h.pt(CpuId(0), pt, Tid(7));
+  h.snapshot.info.root_pids = {kPid};
+  const auto host = h.build();
+  for (const Engine engine : {Engine::fast, Engine::libipt}) {
+    const auto lines = flow(*host, engine);
+    EXPECT_THAT(lines, Contains(HasSubstr("gap code_version_unknown")));
+    EXPECT_THAT(lines, ::testing::Not(Contains(HasSubstr("desync"))));
+  }
+}
+
 TEST(JitCode, FunctionsAreCalledAsTheProcessSays) {
   TinyHost h;
   add_clock(h);
