@@ -43,7 +43,7 @@ class KernelPlaces : public ::testing::Test {
       trace_ = host_.build();
       places_.emplace(*trace_, host_.snapshot.source, dirs_);
     }
-    return places_->find(Pid(7), RecordTime(time), Ip(ip));
+    return places_->find(Pid(7), {RecordTime(time), RecordTime(time)}, Ip(ip));
   }
   std::string text(uint64_t ip, uint64_t time = 50) { return cli::place_text(*find(ip, time)); }
 
