@@ -281,7 +281,7 @@ TEST(Malicious_Manifest, ValuesOfTheWrongTypeOrRange) {
            R"("streams": [{"id": 1, "kind": "pt"}, {"id": 1, "kind": "sideband"}])",
            R"("streams": [{"id": 1, "kind": "pt", "cuts": [1]}])",
            R"("streams": [{"id": 1, "kind": "pt", "cuts": ["x"]}])",
-           R"("images": [{"id": 1, "kind": "pe"}])",
+           R"("images": [{"id": 1, "kind": 2}])",
            R"("images": [{"id": 1, "kind": "elf"}, {"id": 1, "kind": "elf"}])",
            R"("placements": [{"image": 1, "length": 1}])",
            R"("placements": [{"length": 1}])",
@@ -337,10 +337,12 @@ TEST(BundleVersions, ANewerMajorIsRefusedWithBothNumbers) {
 TEST(BundleVersions, ANewerMinorOnlyAdds) {
   const std::string text = manifest_with(
       R"("new_key": {"a": [1]}, "streams": [{"id": 1, "kind": "pt", "bytes": 4, "new": 1},
-                                             {"id": 2, "kind": "telepathy", "bytes": 1}])");
+                                             {"id": 2, "kind": "telepathy", "bytes": 1}],
+          "images": [{"id": 1, "kind": "pe", "bytes": 1}, {"id": 2, "kind": "memory", "bytes": 1}],
+          "placements": [{"image": 1, "length": 1}, {"image": 2, "length": 1}])");
   auto b = RawBundle(1, 9);
   b.chunk(static_cast<ChunkType>(77), 0, 3, 0, as_bytes("future"));
-  b.stream(0, 1, 0, "abcd").stream(0, 2, 0, "x").manifest(0, text);
+  b.stream(0, 1, 0, "abcd").stream(0, 2, 0, "x").image(0, 1, 0, "p").image(0, 2, 0, "m").manifest(0, text);
   b.chunk(static_cast<ChunkType>(78), 9, 0, 5, as_bytes("future"));
   for (const bool cut : {true, false}) {
     auto file = b;
@@ -351,8 +353,14 @@ TEST(BundleVersions, ANewerMinorOnlyAdds) {
     ASSERT_EQ(r->snapshot(0).streams.size(), 1u);
     EXPECT_TRUE(r->read_stream(0, 1).ok());
     EXPECT_FALSE(r->read_stream(0, 2).ok());
-    ASSERT_EQ(r->snapshot(0).notes.size(), 1u);
+    ASSERT_EQ(r->snapshot(0).images.size(), 1u);
+    EXPECT_TRUE(r->read_image(0, 2).ok());
+    EXPECT_FALSE(r->read_image(0, 1).ok());
+    ASSERT_EQ(r->snapshot(0).placements.size(), 1u);
+    EXPECT_EQ(r->snapshot(0).placements[0].image, 2u);
+    ASSERT_EQ(r->snapshot(0).notes.size(), 2u);
     EXPECT_NE(r->snapshot(0).notes[0].find("stream 2"), std::string::npos);
+    EXPECT_NE(r->snapshot(0).notes[1].find("image 1"), std::string::npos);
   }
 }
 
