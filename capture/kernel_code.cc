@@ -182,7 +182,7 @@ void KernelCode::missing(const std::string& what, const Error& error) {
 }
 
 void KernelCode::copy(RecordTime now) {
-  taken_.emplace();
+  taken_ = Taken{};
   taken_->begun = now;
   copy_programs();
   copy_memory();
