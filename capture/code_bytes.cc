@@ -11,18 +11,13 @@
 
 #include "capture/build_id.h"
 #include "capture/proc_synth.h"
+#include "capture/words.h"
 
 namespace hindcast::capture {
 
 namespace {
 
 constexpr size_t kMostUses = 10000;  // mappings remembered per file, for files whose path is ambiguous
-
-/// Names that are no paths: "[heap]", "//anon", "anon_inode:[perf_event]", "socket:[1]".
-bool names_a_file(const std::string& path) {
-  return path.size() > 1 && path[0] == '/' && path[1] != '/' && path.rfind("/dev/zero", 0) != 0 &&
-         path.rfind("/SYSV", 0) != 0;
-}
 
 /// "jit-4711.dump", the name by which perf finds such files, too.
 bool names_a_jitdump(const std::string& path) {
@@ -39,12 +34,6 @@ bool begins_as_jitdump(const Fd& fd) {
   if (::pread(fd.get(), magic, sizeof magic, 0) != sizeof magic) return false;
   const std::string_view text(magic, sizeof magic);
   return text == "JiTD" || text == "DTiJ";
-}
-
-std::string hex(uint64_t v) {
-  char text[20];
-  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(v));
-  return text;
 }
 
 struct Candidate {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <tuple>
 
 #include <fcntl.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "capture/proc_synth.h"
+#include "capture/words.h"
 
 namespace hindcast::capture {
 
@@ -28,20 +28,8 @@ constexpr size_t kMostLooks = 4096;
 // /proc/PID/pagemap, one u64 a page (linux/Documentation/admin-guide/mm/pagemap.rst).
 constexpr uint64_t kPresentOrSwapped = uint64_t{3} << 62;
 
-/// Names that are no paths: "[heap]", "//anon", "anon_inode:[perf_event]", "socket:[1]".
-bool names_a_file(const std::string& path) {
-  return path.size() > 1 && path[0] == '/' && path[1] != '/' && path.rfind("/dev/zero", 0) != 0 &&
-         path.rfind("/SYSV", 0) != 0;
-}
-
 /// Code there may be written through another mapping of the same memory.
 bool has_aliases(const MapRecord& m) { return names_a_file(m.path) || (m.flags & MAP_SHARED); }
-
-std::string hex(uint64_t v) {
-  char text[20];
-  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(v));
-  return text;
-}
 
 }  // namespace
 

@@ -12,6 +12,11 @@ constexpr size_t kMaxPath = 4096;
 constexpr size_t kMaxBuildId = 20;
 }  // namespace
 
+bool names_a_file(const std::string& path) {
+  return path.size() > 1 && path[0] == '/' && path[1] != '/' && path.rfind("/dev/zero", 0) != 0 &&
+         path.rfind("/SYSV", 0) != 0;
+}
+
 std::optional<MapRecord> read_map_record(const perf::Record& record, uint64_t sample_type) {
   const size_t trailer = perf::sample_id_bytes(sample_type);
   if (record.type != perf::kMmap2 || record.body.size() < trailer) return std::nullopt;

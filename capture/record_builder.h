@@ -35,6 +35,9 @@ struct MapRecord {
   bool operator==(const MapRecord&) const = default;
 };
 
+/// False for names that are no paths: "[heap]", "//anon", "anon_inode:[perf_event]", "socket:[1]".
+bool names_a_file(const std::string& path);
+
 /// Fields of an MMAP2 record. None when it is not one or is cut short.
 std::optional<MapRecord> read_map_record(const perf::Record& record, uint64_t sample_type);
 

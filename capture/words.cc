@@ -42,4 +42,10 @@ std::string human_bytes(uint64_t bytes) {
   return text;
 }
 
+std::string hex(uint64_t v) {
+  char text[20];
+  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(v));
+  return text;
+}
+
 }  // namespace hindcast::capture

@@ -18,4 +18,7 @@ std::string in_one_line(const Error& e, const char* it);
 /// "12.3 MiB".
 std::string human_bytes(uint64_t bytes);
 
+/// "7f00ab", without 0x.
+std::string hex(uint64_t v);
+
 }  // namespace hindcast::capture

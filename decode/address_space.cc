@@ -210,7 +210,6 @@ void AddressSpaces::changed() {
   steady_.clear();
   during_.clear();
   changes_.clear();
-  all_changes_.clear();
 }
 
 void AddressSpaces::ksymbol(RecordTime time, uint64_t address, uint64_t length) {
@@ -365,6 +364,7 @@ const AddressSpaces::Differences& AddressSpaces::differences(const Segment& one,
 /// `one` from `from` to its end, but for what `other` has otherwise: nobody knows that.
 void AddressSpaces::put_where_equal(Layout& layout, uint64_t from, const Segment& one, const Segment& other) {
   cover(layout, from, one);
+  if (one.image == other.image && one.image_offset == other.image_offset) return;
   if (!one.has_bytes() || !other.has_bytes()) {
     if (one.image == other.image) return;
     Segment s = one;
@@ -477,50 +477,13 @@ std::shared_ptr<const CodeImage> AddressSpaces::image_at(Pid pid, Tid tid, Inter
 
 /// The longest time around this one in which no record changes what code the process has.
 std::pair<RecordTime, RecordTime> AddressSpaces::unchanged_around(Pid pid, RecordTime time) {
-  RecordTime from{0}, to = RecordTime::max();
-  const auto change = [&](RecordTime t) {
-    if (t <= time)
-      from = std::max(from, t);
-    else
-      to = std::min(to, t);
-  };
-  for (const Pid whose : {pid, kNoPid}) {
-    const auto space = spaces_.find(whose);
-    if (space == spaces_.end()) continue;
-    const std::vector<Change>& changes = space->second.changes;
-    const auto next = std::upper_bound(changes.begin(), changes.end(), time,
-                                       [](RecordTime t, const Change& c) { return t < c.time; });
-    if (next != changes.begin()) change(std::prev(next)->time);
-    if (next != changes.end()) change(next->time);
-    change(space->second.forked);
-    if (space->second.execed) change(*space->second.execed);
-  }
-  for (const Pid whose : {pid, kNoPid}) {
-    const std::vector<RecordTime>& times = change_times(whose);
-    const auto next = std::upper_bound(times.begin(), times.end(), time);
-    if (next != times.begin()) change(*std::prev(next));
-    if (next != times.end()) change(*next);
-  }
-  return {from, to};
+  const std::span<const RecordTime> all = changes(pid);
+  const auto next = std::upper_bound(all.begin(), all.end(), time);
+  return {next == all.begin() ? RecordTime(0) : *std::prev(next), next == all.end() ? RecordTime::max() : *next};
 }
 
-const std::vector<RecordTime>& AddressSpaces::change_times(Pid pid) {
-  const auto [it, fresh] = changes_.try_emplace(pid);
-  std::vector<RecordTime>& times = it->second;
-  if (!fresh) return times;
-  for (const uint32_t i : claims_of(pid)) {
-    const PlacementInfo p = claim(i);
-    times.push_back(p.from);
-    if (p.to != RecordTime::max()) times.push_back(RecordTime(p.to.value() + 1));
-  }
-  if (const auto space = spaces_.find(pid); space != spaces_.end()) space->second.jit.add_times(times);
-  std::sort(times.begin(), times.end());
-  times.erase(std::unique(times.begin(), times.end()), times.end());
-  return times;
-}
-
-std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Interval<RecordTime> began,
-                                                           Interval<RecordTime> end) {
+std::shared_ptr<const SectionImage> AddressSpaces::make_image(Pid pid, Tid tid, Interval<RecordTime> began,
+                                                              Interval<RecordTime> end) {
   const RecordTime begun = began.latest, ended = end.latest;
   Image want;
   want.pid = pid;
@@ -560,12 +523,7 @@ std::shared_ptr<const CodeImage> AddressSpaces::make_image(Pid pid, Tid tid, Int
       return recent_.front().image;
     }
   }
-  want.image = sections_of(layout_of(want, began.earliest, ended));
-  // What decoders learn of code serves all processes that have it at the same addresses: forks that did not exec, and one
-  // that mapped something else meanwhile.
-  const auto known =
-      std::find_if(recent_.begin(), recent_.end(), [&](const Image& i) { return i.image->same_as(*want.image); });
-  if (known != recent_.end()) want.image = known->image;
+  want.image = shared(sections_of(layout_of(want, began.earliest, ended)));
   recent_.push_front(std::move(want));
   if (recent_.size() > kRecentImages) recent_.pop_back();
   return recent_.front().image;
@@ -604,24 +562,15 @@ Layout AddressSpaces::layout_at(Pid pid, RecordTime time) {
   return layout_of(want, time, time);
 }
 
-Layout AddressSpaces::common(const Layout& a, const Layout& b) {
-  Layout out = a;
-  for (const auto& [start, segment] : b) {
-    if (segment.image == 0) continue;
-    for_each_piece(
-        a, start, segment.end,
-        [&, whole = segment, begin = start](uint64_t from, uint64_t to, uint64_t other_start, const Segment* other) {
-          Segment s = part_of(begin, whole, from, to);
-          if (other && other->image != 0) {
-            const bool same =
-                other->image == whole.image && other->image_offset - other_start == whole.image_offset - begin;
-            if (same) return;
-            s.image = kUnknownImage;
-          }
-          cover(out, from, s);
-        });
-  }
-  return out;
+/// What decoders learn of code serves all that have it at the same addresses: forks that did not exec, a process that mapped
+/// something else meanwhile, and the next time in which no more is known.
+std::shared_ptr<const SectionImage> AddressSpaces::shared(std::shared_ptr<const SectionImage> image) const {
+  const auto same = [&](const auto& known) { return known.image->same_as(*image); };
+  if (const auto known = std::find_if(recent_.begin(), recent_.end(), same); known != recent_.end())
+    return known->image;
+  if (const auto known = std::find_if(during_.begin(), during_.end(), same); known != during_.end())
+    return known->image;
+  return image;
 }
 
 std::shared_ptr<const CodeImage> AddressSpaces::image_during(Pid pid, RecordTime from, RecordTime to) {
@@ -634,37 +583,37 @@ std::shared_ptr<const CodeImage> AddressSpaces::image_during(Pid pid, RecordTime
   const auto end = std::upper_bound(change, all.end(), to);
   if (static_cast<size_t>(end - change) <= kMostVersions) {
     known = layout_at(pid, from);
-    for (; change != end; ++change) known = common(known, layout_at(pid, *change));
+    for (; change != end; ++change)
+      for (const auto& [start, segment] : layout_at(pid, *change))
+        if (segment.image != 0) merge(known, start, segment);
   }
-  auto image = sections_of(known);
-  // What decoders learn of it serves for the next time that only the same is known.
-  for (const Steady& s : during_)
-    if (static_cast<const SectionImage&>(*s.image).same_as(*image)) {
-      image = std::static_pointer_cast<const SectionImage>(s.image);
-      break;
-    }
+  auto image = shared(sections_of(known));
   if (during_.size() == kMostSteady) during_.pop_back();
   during_.push_front({pid, from, to, image});
   return image;
 }
 
 std::span<const RecordTime> AddressSpaces::changes(Pid pid) {
-  const auto [it, fresh] = all_changes_.try_emplace(pid);
+  const auto [it, fresh] = changes_.try_emplace(pid);
   std::vector<RecordTime>& times = it->second;
   if (!fresh) return times;
-  const auto space = spaces_.find(pid);
-  // A forked child has its parent's copies.
-  const Pid parent = space == spaces_.end() ? kNoPid : space->second.parent;
+  const auto own = spaces_.find(pid);
+  // A forked child has its parent's copies, and what its compiler said.
+  const Pid parent = own == spaces_.end() ? kNoPid : own->second.parent;
   for (const Pid whose : {pid, parent, kNoPid}) {
-    const std::vector<RecordTime>& claims = change_times(whose);
-    times.insert(times.end(), claims.begin(), claims.end());
+    for (const uint32_t i : claims_of(whose)) {
+      const PlacementInfo p = claim(i);
+      times.push_back(p.from);
+      if (p.to != RecordTime::max()) times.push_back(RecordTime(p.to.value() + 1));
+    }
+    if (const auto space = spaces_.find(whose); space != spaces_.end()) space->second.jit.add_times(times);
   }
   for (const Pid whose : {pid, kNoPid}) {
-    const auto own = spaces_.find(whose);
-    if (own == spaces_.end()) continue;
-    for (const Change& c : own->second.changes) times.push_back(c.time);
-    times.push_back(own->second.forked);
-    if (own->second.execed) times.push_back(*own->second.execed);
+    const auto space = spaces_.find(whose);
+    if (space == spaces_.end()) continue;
+    for (const Change& c : space->second.changes) times.push_back(c.time);
+    times.push_back(space->second.forked);
+    if (space->second.execed) times.push_back(*space->second.execed);
   }
   std::sort(times.begin(), times.end());
   times.erase(std::unique(times.begin(), times.end()), times.end());

@@ -136,7 +136,7 @@ class AddressSpaces {
   struct Steady {
     Pid pid;
     RecordTime from, to;
-    std::shared_ptr<const CodeImage> image;
+    std::shared_ptr<const SectionImage> image;
   };
   /// to: max() is for ever.
   static bool is_before(RecordTime t, RecordTime to) { return t < to || to == RecordTime::max(); }
@@ -145,16 +145,15 @@ class AddressSpaces {
   PlacementInfo claim(uint32_t index) const;
   size_t claim_count() const { return info_.placements.size() + info_.unknown_code.size(); }
   std::span<const uint32_t> claims_of(Pid pid) const;
-  const std::vector<RecordTime>& change_times(Pid pid);
 
   void changed();
   size_t changes_until(Pid pid, RecordTime time) const;
-  std::shared_ptr<const CodeImage> make_image(Pid pid, Tid tid, Interval<RecordTime> begun, Interval<RecordTime> ended);
+  std::shared_ptr<const SectionImage> make_image(Pid pid, Tid tid, Interval<RecordTime> begun,
+                                                 Interval<RecordTime> ended);
   /// What code there is after so many changes, and `extra` ones, and with these claims.
   Layout layout_of(const Image& want, RecordTime begun, RecordTime ended);
   Layout layout_at(Pid pid, RecordTime time);
-  /// What is in one of them, or the same in both; where they differ it is unknown.
-  static Layout common(const Layout& a, const Layout& b);
+  std::shared_ptr<const SectionImage> shared(std::shared_ptr<const SectionImage> image) const;
   std::pair<RecordTime, RecordTime> unchanged_around(Pid pid, RecordTime time);
   static void apply(Layout& layout, const Change& change);
   const Layout& layout_after(Space& space, size_t count);
@@ -177,12 +176,11 @@ class AddressSpaces {
   std::deque<Image> recent_;
   std::deque<Steady> steady_;  // most recently made first
   std::deque<Steady> during_;  // of image_during(), where something changed; most recently made first
-  std::map<Pid, std::vector<RecordTime>> all_changes_;  // changes()
   size_t pokes_ = 0;
   std::map<uint64_t, std::pair<uint64_t, RecordTime>> ksymbols_;  // address: length, and since when
 
   std::map<Pid, std::vector<uint32_t>> claims_;     // by process, by the time from which they hold
-  std::map<Pid, std::vector<RecordTime>> changes_;  // at which its claims or its JIT layer may change, ascending
+  std::map<Pid, std::vector<RecordTime>> changes_;  // changes()
   /// Where two runs of bytes differ, as offsets in them: {begin, end}; those within kTooShort of one another are one.
   using Differences = std::vector<std::pair<uint64_t, uint64_t>>;
   using Compared = std::tuple<uint32_t, uint64_t, uint32_t, uint64_t, uint64_t>;

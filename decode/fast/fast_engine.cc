@@ -348,15 +348,12 @@ class FastEngine final : public FastDecoder {
   /// What ran so far is told as the stretch's that ends, what is under way as that of the one that goes on.
   void hand_over() {
     const auto left = graph_;  // the walk stands in it until it has moved
-    ++s_;
-    const std::shared_ptr<const CodeImage> code = images_.image_at(stretch().begin, Ip(0));
+    const std::shared_ptr<const CodeImage> code = images_.image_at(all_[s_ + 1].begin, Ip(0));
     if (!code) {
       unknown_stack();
-      release_held();
-      between_previous_ = kNowhere;
-      state_ = State::between;
-      return;
+      return next_stretch();
     }
+    ++s_;
     ++counts_.fast;
     if (graph_->code() != code) graph_ = graphs_.of(code, graph_->bits());
     walk_.hand_over(stretch(), *graph_);

@@ -60,20 +60,9 @@ class PerfAbi : public ::testing::Test {
     for (const auto end = Window::Clock::now() + time; Window::Clock::now() < end;) ASSERT_TRUE(window_->step({}).ok());
   }
   Frozen snapshot() {
-    EXPECT_TRUE(window_->start_snapshot().ok());
-    for (const auto end = Window::Clock::now() + std::chrono::seconds(60); Window::Clock::now() < end;) {
-      EXPECT_TRUE(window_->step({}).ok());
-      auto taken = window_->take_snapshot();
-      if (!taken.ok()) {
-        ADD_FAILURE() << taken.error().text();
-        return {};
-      }
-      if (!*taken) continue;
-      (*taken)->info.incident = "i" + std::to_string(written_);  // taken while the program went on
-      return std::move(**taken);
-    }
-    ADD_FAILURE() << "no snapshot after 60 s";
-    return {};
+    Frozen taken = snapshot_of(*window_);
+    taken.info.incident = "i" + std::to_string(written_);  // taken while the program went on
+    return taken;
   }
   Frozen finish() {
     while (!window_->child().poll_end() || !window_->alive().empty()) {

@@ -489,18 +489,7 @@ class RealKernelCode : public ::testing::Test {
   void step(int times) {
     for (int i = 0; i < times; ++i) ASSERT_TRUE(window_->step({}).ok());
   }
-  Frozen snapshot() {
-    EXPECT_TRUE(window_->start_snapshot().ok());
-    const auto end = Window::Clock::now() + std::chrono::seconds(30);
-    while (Window::Clock::now() < end) {
-      EXPECT_TRUE(window_->step({}).ok());
-      auto taken = window_->take_snapshot();
-      EXPECT_TRUE(taken.ok());
-      if (taken.ok() && *taken) return std::move(**taken);
-    }
-    ADD_FAILURE() << "no snapshot after 30 s";
-    return {};
-  }
+  Frozen snapshot() { return test::snapshot_of(*window_); }
   /// Its only placement; checks its bytes. None: it has none.
   static std::optional<PlacementInfo> placement(const Frozen& f, const Asked& program) {
     std::optional<PlacementInfo> found;

@@ -41,18 +41,7 @@ class WindowTest : public ::testing::Test {
     window_.emplace(source_, kernel_perf_calls(), config, [](const std::string&) {});
     test::start_window(*window_);
   }
-  Frozen snapshot() {
-    EXPECT_TRUE(window_->start_snapshot().ok());
-    const auto end = Window::Clock::now() + std::chrono::seconds(30);
-    while (Window::Clock::now() < end) {
-      EXPECT_TRUE(window_->step({}).ok());
-      auto taken = window_->take_snapshot();
-      EXPECT_TRUE(taken.ok());
-      if (taken.ok() && *taken) return std::move(**taken);
-    }
-    ADD_FAILURE() << "no snapshot after 30 s";
-    return {};
-  }
+  Frozen snapshot() { return test::snapshot_of(*window_); }
   static uint64_t execs(const Frozen& f) {
     uint64_t n = 0;
     for (const Cut& c : f.cuts) {
